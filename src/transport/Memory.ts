@@ -1,0 +1,147 @@
+/**
+ * Carries frames within one process: no broker, no network, the same encoded text.
+ *
+ * At most once, in order, and bounded: a frame that finds `capacity` others waiting is refused. The embedded default,
+ * and what tests run on.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Glob from "../contract/Glob.ts"
+import { type Receive, type Sent, type Target, Transport, TransportError } from "./Transport.ts"
+
+/** @see {@link layer} */
+export interface Options {
+  /** Frames that may wait for delivery. Default 65,536; at the limit `send` fails with kind `Overloaded`. */
+  readonly capacity?: number
+  /** Largest frame in bytes. Default 1 MiB. */
+  readonly maxFrameBytes?: number
+  /** Put before every channel name. Default none. */
+  readonly prefix?: string
+}
+
+/** Where the frames of one or more memory transports meet: what Redis is to `RedisPubSub`. */
+export interface Broker {
+  readonly deliver: (channel: string, frame: string, sent: Sent) => void
+  readonly subscribe: (target: Target, receive: Receive) => () => void
+}
+
+/** Default limit of frames waiting for delivery in one broker. */
+export const defaultCapacity = 65_536
+
+interface Waiting {
+  readonly channel: string
+  readonly frame: string
+  readonly sent: Sent
+}
+
+/** Makes a broker that lives as long as it is referenced; transports made on it hear each other. */
+export const makeBroker = (options?: { readonly capacity?: number }): Broker => {
+  const capacity = options?.capacity ?? defaultCapacity
+  const channels = new Map<string, Set<Receive>>()
+  const patterns = new Map<string, { readonly matches: (channel: string) => boolean; readonly receivers: Set<Receive> }>()
+  let waiting: Array<Waiting> = []
+  let scheduled = false
+
+  const deliver = ({ channel, frame, sent }: Waiting) => {
+    let count = 0
+    const exact = channels.get(channel)
+    if (exact !== undefined) {
+      for (const receive of exact) {
+        count++
+        receive(frame, channel)
+      }
+    }
+    if (patterns.size > 0) {
+      for (const { matches, receivers } of patterns.values()) {
+        if (!matches(channel)) continue
+        for (const receive of receivers) {
+          count++
+          receive(frame, channel)
+        }
+      }
+    }
+    sent(undefined, count)
+  }
+
+  // A turn of the event loop delivers what had been sent when it began; what that brings goes into the next turn, so
+  // that services which call each other without end still leave time for timers and sockets.
+  const flush = () => {
+    scheduled = false
+    const batch = waiting
+    waiting = []
+    for (const message of batch) deliver(message)
+  }
+
+  return {
+    deliver: (channel, frame, sent) => {
+      if (waiting.length >= capacity) {
+        return sent(
+          new TransportError({
+            kind: "Overloaded",
+            operation: `send to ${channel}`,
+            detail: `${capacity} frames are waiting for delivery`,
+            hint: "Send slower, or raise Memory's capacity",
+            sent: "no"
+          }),
+          0
+        )
+      }
+      waiting.push({ channel, frame, sent })
+      if (!scheduled) {
+        scheduled = true
+        setImmediate(flush)
+      }
+    },
+    subscribe: (target, receive) => {
+      // A wrapper of its own, so that the same function may subscribe twice.
+      const receiver: Receive = (frame, channel) => receive(frame, channel)
+      if (target._tag === "Channel") {
+        const receivers = channels.get(target.channel) ?? new Set()
+        channels.set(target.channel, receivers.add(receiver))
+        return () => {
+          receivers.delete(receiver)
+          if (receivers.size === 0 && channels.get(target.channel) === receivers) channels.delete(target.channel)
+        }
+      }
+      const entry = patterns.get(target.pattern) ?? { matches: Glob.matcher(target.pattern), receivers: new Set() }
+      patterns.set(target.pattern, entry)
+      entry.receivers.add(receiver)
+      return () => {
+        entry.receivers.delete(receiver)
+        if (entry.receivers.size === 0 && patterns.get(target.pattern) === entry) patterns.delete(target.pattern)
+      }
+    }
+  }
+}
+
+/** Makes a transport on a broker, or on one of its own. */
+export const make = (options?: Options & { readonly broker?: Broker }): Transport["Service"] => {
+  const broker = options?.broker ?? makeBroker(options)
+  return {
+    name: "memory",
+    prefix: options?.prefix ?? "",
+    capabilities: {
+      delivery: "at-most-once",
+      receivers: "exact",
+      ordered: true,
+      patterns: true,
+      maxFrameBytes: options?.maxFrameBytes ?? 1_048_576
+    },
+    send: broker.deliver,
+    subscribe: (target, receive): Effect.Effect<void, never, Scope.Scope> =>
+      Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => broker.subscribe(target, receive)),
+          (unsubscribe) => Effect.sync(unsubscribe)
+        )
+      )
+  }
+}
+
+/** A transport with a broker of its own: everything that is provided with this very Layer hears each other. */
+export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () => make())
+
+/** The same with options; give several the same `broker` to stand for several processes. */
+export const layerOptions = (options: Options & { readonly broker?: Broker }): Layer.Layer<Transport> =>
+  Layer.sync(Transport, () => make(options))

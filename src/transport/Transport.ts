@@ -1,0 +1,122 @@
+/**
+ * The port: what every way of carrying frames does, and the facts about what it promises.
+ *
+ * An adapter is one file with `make` and `layer`. Rings above it know only this file, so an adapter is replaced by
+ * providing another Layer.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+
+/**
+ * One message as it travels: JSON text, or the bytes of that text as they came from a socket. Receivers take either;
+ * bytes may be anything (a hostile peer), so nothing before `Codec.parse` may trust them.
+ */
+export type Frame = string | Uint8Array
+
+/** What a transport promises. Each fact changes what the rings below may conclude. */
+export interface Capabilities {
+  /** `at-most-once`: a frame nobody is subscribed to is lost, and none arrives twice. */
+  readonly delivery: "at-most-once" | "at-least-once"
+  /**
+   * What the number of `send` means. `exact`: 0 says that nobody got the frame. `hint`: it says nothing certain (a
+   * replica, one node of a cluster). Even when exact, 1 or more does not prove that a subscriber read the frame.
+   */
+  readonly receivers: "exact" | "hint"
+  /** Frames that one process sends to one channel arrive in the order of their `send`. */
+  readonly ordered: boolean
+  /** `subscribe` takes glob patterns. */
+  readonly patterns: boolean
+  /** Largest frame in bytes, both ways: `send` is never given more, receivers drop more. */
+  readonly maxFrameBytes: number
+}
+
+/** A channel by its exact name, or all channels that match a Redis glob (`*`, `?`, `[…]`). */
+export type Target =
+  | { readonly _tag: "Channel"; readonly channel: string }
+  | { readonly _tag: "Pattern"; readonly pattern: string }
+
+/** Called once per frame, in order of arrival, on the reader's own turn: it must return quickly and never throw. */
+export type Receive = (frame: Frame, channel: string) => void
+
+/** Called exactly once per `send`: with the receivers count, or with the error. */
+export type Sent = (error: TransportError | undefined, receivers: number) => void
+
+/** The kinds a transport's failure comes in; each has its own advice in `hint`. */
+export const TransportErrorKind = Schema.Literals([
+  "Unreachable",
+  "AuthenticationFailed",
+  "PermissionDenied",
+  "ProtocolError",
+  "InvalidOptions",
+  "Timeout",
+  "ConnectionLost",
+  "Overloaded",
+  "Closed",
+  "Unknown"
+])
+/** @see {@link TransportErrorKind} */
+export type TransportErrorKind = typeof TransportErrorKind.Type
+
+/**
+ * The link, the broker or its settings did not allow an operation.
+ *
+ * `sent` is `no` when nothing left this process, so that sending again is safe; `unknown` when the broker may have
+ * acted. Carries no secret and no payload: texts are built from the command's name and the broker's message alone.
+ */
+export class TransportError extends Schema.TaggedError<TransportError>()("TransportError", {
+  kind: TransportErrorKind,
+  /** What was tried, e.g. `connect to redis://127.0.0.1:6379` or `SUBSCRIBE user_service`. */
+  operation: Schema.String,
+  /** What went wrong, in the words of the broker or of the system. */
+  detail: Schema.String,
+  /** What to do about it. Empty when there is no advice. */
+  hint: Schema.String,
+  sent: Schema.Literals(["no", "unknown"])
+}) {
+  override get message() {
+    return `${this.operation}: ${this.detail}${this.hint === "" ? "" : `. ${this.hint}`}`
+  }
+}
+
+/**
+ * Carries frames between processes, or within one.
+ *
+ * Channel names given here are the names on the wire, `prefix` included (`wire/Channels` builds them).
+ */
+export class Transport extends Context.Service<
+  Transport,
+  {
+    /** For people: `memory`, `redis://127.0.0.1:6379`. Never holds a secret. */
+    readonly name: string
+    /** Put before every channel name, so that systems can share one broker. Empty by default. */
+    readonly prefix: string
+    readonly capabilities: Capabilities
+    /**
+     * Hands a frame over for sending. Returns at once, never throws, and calls `sent` exactly once, possibly before
+     * it returns and always within a limit of the adapter's own, whatever the link does. Nothing is sent twice.
+     */
+    readonly send: (channel: string, frame: string, sent: Sent) => void
+    /**
+     * Subscribes for as long as the Scope is open. Succeeds when the broker has confirmed: every frame sent after that
+     * reaches `receive` while the link is up. Any number of subscriptions may name the same target; each gets each
+     * frame. After a lost link the adapter subscribes again by itself; frames sent meanwhile are lost.
+     */
+    readonly subscribe: (target: Target, receive: Receive) => Effect.Effect<void, TransportError, Scope.Scope>
+  }
+>()("fiberbus/transport/Transport") {}
+
+/**
+ * Sends one frame as an Effect. The rings that send thousands a second use `send` itself.
+ *
+ * Shape: the receivers count, as far as `capabilities.receivers` says. Interrupting it does not take the frame back.
+ */
+export const publish = (channel: string, frame: string): Effect.Effect<number, TransportError, Transport> =>
+  Effect.flatMap(Transport, (transport) =>
+    Effect.callback<number, TransportError>((resume) => {
+      transport.send(channel, frame, (error, receivers) =>
+        resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(error))
+      )
+    })
+  )
