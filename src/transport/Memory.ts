@@ -39,7 +39,10 @@ interface Waiting {
 export const makeBroker = (options?: { readonly capacity?: number }): Broker => {
   const capacity = options?.capacity ?? defaultCapacity
   const channels = new Map<string, Set<Receive>>()
-  const patterns = new Map<string, { readonly matches: (channel: string) => boolean; readonly receivers: Set<Receive> }>()
+  const patterns = new Map<
+    string,
+    { readonly matches: (channel: string) => boolean; readonly receivers: Set<Receive> }
+  >()
   let waiting: Array<Waiting> = []
   let scheduled = false
 

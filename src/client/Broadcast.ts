@@ -1,0 +1,63 @@
+/** Publishes messages to topics. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Topic from "../contract/Topic.ts"
+import { Transport, TransportError } from "../transport/Transport.ts"
+import * as Channels from "../wire/Channels.ts"
+import * as Codec from "../wire/Codec.ts"
+import * as Reason from "../wire/Reason.ts"
+import * as SchemaCodec from "../wire/SchemaCodec.ts"
+
+/** The message does not fit the topic's schema, or does not encode to a JSON object as Daebus' listeners need. */
+export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("InvalidMessage", {
+  path: Schema.Array(Schema.String),
+  expected: Schema.String
+}) {
+  override get message() {
+    return `invalid message${this.path.length === 0 ? "" : ` at ${JSON.stringify(this.path)}`}: ${this.expected}`
+  }
+}
+
+/** Why a message was not published. */
+export class PublishError extends Schema.TaggedError<PublishError>()("PublishError", {
+  channel: Schema.String,
+  reason: Schema.Union([InvalidMessage, Reason.PayloadTooLarge, TransportError])
+}) {
+  override get message() {
+    return `${this.channel}: ${this.reason.message}`
+  }
+}
+
+/**
+ * Publishes a message to everyone who listens now: at most once, nothing is kept for later.
+ *
+ * Shape: the number of processes it reached, as far as the transport can tell; 0 is no error.
+ * Errors: `PublishError`.
+ */
+export const publish = <T extends Topic.Any>(
+  topic: T,
+  message: Topic.Message<T>
+): Effect.Effect<number, PublishError, Transport> =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const channel = topic.channel
+    const failed = (reason: PublishError["reason"]) => new PublishError({ channel, reason })
+    const json = yield* Effect.mapError(SchemaCodec.make(topic.message).encode(message), (error) =>
+      failed(new InvalidMessage(SchemaCodec.explain(error)))
+    )
+    if (typeof json !== "object" || json === null || Array.isArray(json)) {
+      return yield* failed(new InvalidMessage({ path: [], expected: "a message that encodes to a JSON object" }))
+    }
+    const frame = JSON.stringify(json)
+    const { maxFrameBytes } = transport.capabilities
+    if (Codec.isLarger(frame, maxFrameBytes)) {
+      return yield* failed(
+        new Reason.PayloadTooLarge({ what: "message", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
+      )
+    }
+    return yield* Effect.callback<number, PublishError>((resume) => {
+      transport.send(Channels.topic(transport.prefix, channel), frame, (error, receivers) =>
+        resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failed(error)))
+      )
+    })
+  })

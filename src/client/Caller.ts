@@ -1,0 +1,140 @@
+/**
+ * Calls a service, as its contract allows.
+ *
+ * All callers of a process share one private inbox per transport. Every call ends once: with its success, a declared error, or
+ * a `CallError`.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Json } from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import * as Action from "../contract/Action.ts"
+import * as Name from "../contract/Name.ts"
+import type * as Service from "../contract/Service.ts"
+import type { Transport, TransportError } from "../transport/Transport.ts"
+import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import type { CallError } from "./CallError.ts"
+import * as Call from "./internal/call.ts"
+import { type Inbox, inbox } from "./internal/inbox.ts"
+
+/** What may be said for one call. */
+export interface CallOptions {
+  /** Time from the start of the call to its final answer. Default: the action's `Action.Timeout`, or 5 seconds. */
+  readonly timeout?: Duration.Input
+  /** Travels with the request; the handler finds it as `Request.current`'s headers. */
+  readonly headers?: { readonly [name: string]: string }
+}
+
+/** What a streamed call brings: any number of steps, then one result. */
+export type Event<Progress, Success> = Call.Event<Progress, Success>
+
+type Arguments<Payload> = [Payload] extends [void]
+  ? [payload?: Payload, options?: CallOptions]
+  : [payload: Payload, options?: CallOptions]
+
+/** One action, ready to be called. */
+export interface Method<A extends Action.Any> {
+  /** Calls and waits for the result. */
+  (...args: Arguments<Action.Payload<A>>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError>
+  /**
+   * Calls and streams the steps as they come, then the result. The timeout covers the whole call; ending the stream early
+   * forgets the call. At most 1,024 steps wait for a slow consumer; then the stream fails.
+   */
+  readonly stream: (
+    ...args: Arguments<Action.Payload<A>>
+  ) => Stream.Stream<Event<Action.Progress<A>, Action.Success<A>>, Action.Error<A> | CallError>
+  /**
+   * Fires and forgets: the number of processes the request reached, as far as the transport can tell; 0 is no error.
+   */
+  readonly send: (...args: Arguments<Action.Payload<A>>) => Effect.Effect<number, CallError>
+}
+
+/** A caller of a service: a {@link Method} per action, by its name. */
+export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionName<S>]: Method<S["actions"][Name]> }
+
+/**
+ * Makes a caller, usable while the Scope is open.
+ *
+ * Errors: `TransportError` when the inbox cannot be subscribed to. It is confirmed before this succeeds.
+ */
+export const make = <S extends Service.Any>(
+  service: S
+): Effect.Effect<Caller<S>, TransportError, Transport | Scope.Scope> =>
+  Effect.map(inbox, (inbox) => {
+    const caller: Record<string, unknown> = Object.create(null)
+    for (const action of Object.values(service.actions))
+      caller[action.name] = toMethod(inbox, service.serviceName, action)
+    return caller as Caller<S>
+  })
+
+const toMethod = (inbox: Inbox, service: string, action: Action.Any) => {
+  const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
+  const method = Call.method(inbox, service, action.name, {
+    timeoutMillis: toTimeout(Context.get(action.annotations, Action.Timeout)),
+    // Without content a request still carries an object, which is what Daebus' handlers expect.
+    payload: SchemaCodec.isVoid(action.payload) ? emptyObject : SchemaCodec.make(action.payload),
+    success: SchemaCodec.make(action.success),
+    error: codec(action.error),
+    progress: codec(action.progress)
+  })
+  return Object.assign(
+    (payload?: unknown, options?: CallOptions) => Call.unary(method, payload, resolve(method, options)),
+    {
+      stream: (payload?: unknown, options?: CallOptions) => Call.streamed(method, payload, resolve(method, options)),
+      send: (payload?: unknown, options?: CallOptions) => Call.oneWay(method, payload, resolve(method, options))
+    }
+  )
+}
+
+/** Calls a service by names and plain JSON, without a contract: for tools, gateways and first steps. */
+export interface Dynamic {
+  readonly call: (action: string, payload?: Json, options?: CallOptions) => Effect.Effect<Json, CallError>
+  readonly stream: (
+    action: string,
+    payload?: Json,
+    options?: CallOptions
+  ) => Stream.Stream<Event<Json, Json>, CallError>
+  readonly send: (action: string, payload?: Json, options?: CallOptions) => Effect.Effect<number, CallError>
+}
+
+/**
+ * Makes a caller without a contract. Nothing is checked; declared errors of the service arrive as `RemoteError` with the
+ * error's JSON as its payload.
+ *
+ * Errors: `TransportError`, as {@link make}; dies with `InvalidName` for a name no service can have.
+ */
+export const dynamic = (service: string): Effect.Effect<Dynamic, TransportError, Transport | Scope.Scope> =>
+  Effect.map(inbox, (inbox) => {
+    Name.check("service", service)
+    const method = (action: string) =>
+      Call.method(inbox, service, action, {
+        timeoutMillis: 5_000,
+        payload: undefined,
+        success: undefined,
+        error: undefined,
+        progress: undefined
+      })
+    const using =
+      <A>(run: (method: Call.Method, payload: unknown, settings: Call.Settings) => A) =>
+      (action: string, payload: Json = {}, options?: CallOptions): A => {
+        const prepared = method(action)
+        return run(prepared, payload, resolve(prepared, options))
+      }
+    return { call: using(Call.unary), stream: using(Call.streamed), send: using(Call.oneWay) }
+  })
+
+const emptyObject: SchemaCodec.SchemaCodec<any> = {
+  decode: () => Effect.void,
+  encode: () => Effect.succeed({})
+}
+
+const resolve = (method: Call.Method, options: CallOptions | undefined): Call.Settings => ({
+  timeoutMillis: options?.timeout === undefined ? method.timeoutMillis : toTimeout(options.timeout),
+  headers: options?.headers
+})
+
+// An infinite timeout becomes 24 days, the longest a timer can wait: every call ends.
+const toTimeout = (timeout: Duration.Input) =>
+  Math.min(Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(timeout))), 2_147_483_647)

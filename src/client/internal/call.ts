@@ -1,0 +1,296 @@
+/** One call, from its payload to its single outcome. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import type { SchemaError } from "effect/Schema"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { TransportError } from "../../transport/Transport.ts"
+import * as Channels from "../../wire/Channels.ts"
+import * as Codec from "../../wire/Codec.ts"
+import * as Envelope from "../../wire/Envelope.ts"
+import * as Reason from "../../wire/Reason.ts"
+import * as SchemaCodec from "../../wire/SchemaCodec.ts"
+import { CallError, type CallErrorReason } from "../CallError.ts"
+import { type Inbox, Pending } from "./inbox.ts"
+
+/** An action as a caller sees it, prepared once. Parts that a contract leaves out, or that has none, are absent. */
+export interface Method {
+  readonly inbox: Inbox
+  readonly service: string
+  readonly action: string
+  readonly channel: string
+  readonly headOfCall: string
+  readonly headOfSend: string
+  readonly timeoutMillis: number
+  readonly payload: SchemaCodec.SchemaCodec<any> | undefined
+  readonly success: SchemaCodec.SchemaCodec<any> | undefined
+  readonly error: SchemaCodec.SchemaCodec<any> | undefined
+  readonly progress: SchemaCodec.SchemaCodec<any> | undefined
+}
+
+/** Prepares an action. */
+export const method = (
+  inbox: Inbox,
+  service: string,
+  action: string,
+  rest: Pick<Method, "timeoutMillis" | "payload" | "success" | "error" | "progress">
+): Method => ({
+  inbox,
+  service,
+  action,
+  channel: Channels.service(inbox.transport.prefix, service),
+  headOfCall: Envelope.requestHead({ action, service, replyTo: inbox.channel }),
+  headOfSend: Envelope.requestHead({ action, service }),
+  ...rest
+})
+
+/** What a caller may say per call, resolved. */
+export interface Settings {
+  readonly timeoutMillis: number
+  readonly headers: { readonly [name: string]: string } | undefined
+}
+
+type Outcome = Effect.Effect<any, any>
+
+/** Calls and waits for the result; steps on the way only show that the handler started. */
+export const unary = (method: Method, payload: unknown, settings: Settings): Outcome =>
+  encoded(method, payload, (json) =>
+    Effect.callback<any, any>((resume) => {
+      const call = new Unary(method, settings.timeoutMillis, resume)
+      begin(call, json, settings)
+      return Effect.sync(() => method.inbox.leave(call))
+    })
+  )
+
+/** A step, or the result, of a streamed call. */
+export type Event<Progress, Success> =
+  | { readonly _tag: "Progress"; readonly value: Progress }
+  | { readonly _tag: "Success"; readonly value: Success }
+
+/** Steps that may wait for the consumer of one streamed call. */
+export const streamBuffer = 1_024
+
+/** Calls and streams the steps as they come, then the result. Ending early forgets the call. */
+export const streamed = (method: Method, payload: unknown, settings: Settings): Stream.Stream<Event<any, any>, any> =>
+  Stream.mapEffect(
+    Stream.callback<Effect.Effect<Event<any, any>, any>, any>(
+      (queue) =>
+        encoded(method, payload, (json) =>
+          Effect.callback<unknown, any>((resume) => {
+            const call = new Streamed(method, settings.timeoutMillis, queue, resume)
+            begin(call, json, settings)
+            return Effect.sync(() => method.inbox.leave(call))
+          })
+        ),
+      { bufferSize: streamBuffer }
+    ),
+    (event) => event
+  )
+
+/** Sends without asking for an answer: the receivers count. */
+export const oneWay = (method: Method, payload: unknown, settings: Settings): Effect.Effect<number, CallError> =>
+  encoded(method, payload, (json) =>
+    Effect.callback<number, CallError>((resume) => {
+      const frame = write(method, method.headOfSend, undefined, json, settings)
+      if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
+      method.inbox.transport.send(method.channel, frame, (error, receivers) =>
+        resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(method, error, error.sent)))
+      )
+    })
+  )
+
+abstract class Call extends Pending {
+  readonly method: Method
+  readonly timeoutMillis: number
+  /** Set by the first sign of the handler. */
+  started = false
+
+  constructor(method: Method, timeoutMillis: number) {
+    super()
+    this.method = method
+    this.timeoutMillis = timeoutMillis
+  }
+
+  /** Hands the outcome over; called once. */
+  abstract end(outcome: Outcome): void
+
+  failWith(reason: CallErrorReason, started: Reason.Started) {
+    this.end(Effect.fail(failure(this.method, reason, started)))
+  }
+
+  override expire() {
+    this.method.inbox.leave(this)
+    this.failWith(new Reason.DeadlineExceeded({ timeoutMillis: this.timeoutMillis }), this.started ? "yes" : "unknown")
+  }
+
+  override onSent(error: TransportError | undefined, receivers: number) {
+    if (error !== undefined) {
+      if (this.method.inbox.leave(this)) this.failWith(error, error.sent)
+    } else if (receivers === 0 && this.method.inbox.transport.capabilities.receivers === "exact") {
+      if (this.method.inbox.leave(this)) this.failWith(new Reason.NoResponders({}), "no")
+    }
+  }
+
+  override onReply(reply: Envelope.Reply) {
+    this.end(reply.ok ? this.readSuccess(reply.payload) : this.readError(reply.payload))
+  }
+
+  private readSuccess(payload: unknown): Outcome {
+    const { success } = this.method
+    return success === undefined ? Exit.succeed(payload) : this.fitting("success", success.decode(payload))
+  }
+
+  private readError(payload: unknown): Outcome {
+    const { method } = this
+    const fields = (typeof payload === "object" && payload !== null ? payload : {}) as Codec.JsonObject
+    if (fields["failure"] !== undefined && method.error !== undefined) {
+      return Effect.flatMap(this.fitting("error", method.error.decode(fields["failure"])), Effect.fail)
+    }
+    const reason = fields["reason"] === undefined ? Option.none() : Reason.decode(fields["reason"])
+    if (Option.isSome(reason)) {
+      return Effect.fail(failure(method, reason.value, readStarted(fields["started"])))
+    }
+    // A peer that knows no failures of ours: its payload itself may be what the contract declares.
+    const remote = Effect.suspend(() =>
+      Effect.fail(
+        failure(
+          method,
+          new Reason.RemoteError({ error: Envelope.readErrorText(payload), payload: jsonOf(payload) }),
+          "yes"
+        )
+      )
+    )
+    if (method.error === undefined) return remote
+    return Effect.matchCauseEffect(method.error.decode(payload), { onFailure: () => remote, onSuccess: Effect.fail })
+  }
+
+  /** A decoded part of the reply, or the mismatch. */
+  protected fitting(part: "success" | "error" | "progress", decoded: Effect.Effect<any, SchemaError>): Outcome {
+    if (Exit.isExit(decoded) && Exit.isSuccess(decoded)) return decoded
+    return Effect.catchCause(decoded, (cause) => Effect.fail(failure(this.method, mismatch(part, cause), "yes")))
+  }
+}
+
+class Unary extends Call {
+  readonly resume: (outcome: Outcome) => void
+  constructor(method: Method, timeoutMillis: number, resume: (outcome: Outcome) => void) {
+    super(method, timeoutMillis)
+    this.resume = resume
+  }
+  override end(outcome: Outcome) {
+    this.resume(outcome)
+  }
+  override onProgress() {
+    this.started = true
+  }
+}
+
+type EventQueue = Queue.Queue<Effect.Effect<Event<any, any>, any>, Cause.Done>
+
+class Streamed extends Call {
+  readonly queue: EventQueue
+  readonly resume: (outcome: Outcome) => void
+  constructor(method: Method, timeoutMillis: number, queue: EventQueue, resume: (outcome: Outcome) => void) {
+    super(method, timeoutMillis)
+    this.queue = queue
+    this.resume = resume
+  }
+
+  override end(outcome: Outcome) {
+    const event = Effect.map(outcome, (value) => ({ _tag: "Success" as const, value }))
+    this.resume(Effect.andThen(Queue.offer(this.queue, event), Queue.end(this.queue)))
+  }
+
+  override onProgress(payload: unknown) {
+    this.started = true
+    const { progress, inbox } = this.method
+    // Decoded by the consumer, so that steps and result keep their order whatever their schemas do.
+    const value = progress === undefined ? Exit.succeed(payload) : this.fitting("progress", progress.decode(payload))
+    const event = Effect.map(value, (value) => ({ _tag: "Progress" as const, value }))
+    if (!Queue.offerUnsafe(this.queue, event) && inbox.leave(this))
+      this.resume(Effect.fail(failure(this.method, tooSlow, "yes")))
+  }
+}
+
+/** Encodes the payload, then goes on with its JSON. */
+const encoded = <A, E>(
+  method: Method,
+  payload: unknown,
+  then: (json: unknown) => Effect.Effect<A, E>
+): Effect.Effect<A, E | CallError> =>
+  Effect.suspend(() => {
+    if (method.payload === undefined) return then(payload)
+    const json = method.payload.encode(payload)
+    if (Exit.isExit(json) && Exit.isSuccess(json)) return then(json.value)
+    return Effect.matchEffect(json, {
+      onFailure: (error) => Effect.fail(failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
+      onSuccess: then
+    })
+  })
+
+/** Enters the call, then sends its request: the answer may be back before the sending is confirmed. */
+const begin = (call: Call, json: unknown, settings: Settings) => {
+  const { method } = call
+  const full = method.inbox.enter(call, settings.timeoutMillis)
+  if (full !== undefined) return call.failWith(full, "no")
+  const frame = write(method, method.headOfCall, call.id, json, settings)
+  if (typeof frame === "string") {
+    return method.inbox.transport.send(method.channel, frame, (error, receivers) => call.onSent(error, receivers))
+  }
+  method.inbox.leave(call)
+  call.failWith(frame, "no")
+}
+
+/** The request's frame, or why it cannot be sent. */
+const write = (
+  method: Method,
+  head: string,
+  id: string | undefined,
+  json: unknown,
+  settings: Settings
+): string | CallErrorReason => {
+  const { maxFrameBytes } = method.inbox.transport.capabilities
+  let frame: string
+  try {
+    frame = Envelope.writeRequest(head, id, json, {
+      v: 1,
+      ...(id === undefined ? undefined : { timeout_ms: settings.timeoutMillis }),
+      ...(settings.headers === undefined ? undefined : { headers: settings.headers })
+    })
+  } catch {
+    return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })
+  }
+  if (!Codec.isLarger(frame, maxFrameBytes)) return frame
+  return new Reason.PayloadTooLarge({ what: "request", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
+}
+
+const failure = (method: Method, reason: CallErrorReason, started: Reason.Started) =>
+  new CallError({ service: method.service, action: method.action, started, reason })
+
+const mismatch = (part: "success" | "error" | "progress", cause: Cause.Cause<SchemaError>) => {
+  const found = cause.reasons.find(Cause.isFailReason)
+  return new Reason.ContractMismatch({
+    part,
+    ...(found === undefined
+      ? { path: [], expected: "a value that the schema can read without dying" }
+      : SchemaCodec.explain(found.error))
+  })
+}
+
+const readStarted = (value: unknown): Reason.Started => (value === "no" || value === "yes" ? value : "unknown")
+
+// A payload that came as JSON; NaN and the infinities, which Python peers write, are none and are left out.
+const jsonOf = (payload: unknown) => (isJson(payload) ? payload : null)
+
+const isJson = Schema.is(Schema.Json)
+
+const tooSlow = new TransportError({
+  kind: "Overloaded",
+  operation: "stream",
+  detail: `${streamBuffer} steps wait for the stream's consumer`,
+  hint: "Consume faster, or let the service send fewer steps",
+  sent: "unknown"
+})

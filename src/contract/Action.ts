@@ -1,0 +1,140 @@
+/**
+ * One thing a service can be asked to do: its name and the schemas of what goes in and what may come out.
+ *
+ * Plain data, shared by the service and its callers; nothing runs here.
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import { dual } from "effect/Function"
+import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import * as Schema from "effect/Schema"
+import * as Name from "./Name.ts"
+
+const TypeId = "~fiberbus/contract/Action"
+
+/** A schema that needs no services, so that both ends can always read what the other wrote. */
+export type AnySchema = Schema.Codec<any, any>
+
+/** What an action's parts may be given as: a schema, or the fields of a struct. */
+export type SchemaInput = AnySchema | { readonly [field: string]: AnySchema }
+
+/** The schema that a part given as `Input` becomes. */
+export type ToSchema<Input> = Input extends AnySchema
+  ? Input
+  : Input extends Schema.Struct.Fields
+    ? Schema.Struct<Input> extends infer Struct extends AnySchema
+      ? Struct
+      : never
+    : never
+
+/** An action of a service. */
+export interface Action<
+  in out Name extends string,
+  out Payload extends AnySchema = Schema.Void,
+  out Success extends AnySchema = Schema.Void,
+  out Error extends AnySchema = Schema.Never,
+  out Progress extends AnySchema = Schema.Never
+> extends Pipeable {
+  readonly [TypeId]: typeof TypeId
+  readonly name: Name
+  readonly payload: Payload
+  readonly success: Success
+  readonly error: Error
+  readonly progress: Progress
+  readonly annotations: Context.Context<never>
+}
+
+/** An action with its parameters forgotten. */
+export interface Any extends Pipeable {
+  readonly [TypeId]: typeof TypeId
+  readonly name: string
+  readonly payload: AnySchema
+  readonly success: AnySchema
+  readonly error: AnySchema
+  readonly progress: AnySchema
+  readonly annotations: Context.Context<never>
+}
+
+/** What a caller passes and a handler receives. */
+export type Payload<A extends Any> = A["payload"]["Type"]
+/** What a handler succeeds with and a caller gets. */
+export type Success<A extends Any> = A["success"]["Type"]
+/** What a handler may fail with, and the caller then fails with. */
+export type Error<A extends Any> = A["error"]["Type"]
+/** What a handler may send on the way to its result. */
+export type Progress<A extends Any> = A["progress"]["Type"]
+
+/** True for values made by {@link make}. */
+export const isAction = (value: unknown): value is Any => typeof value === "object" && value !== null && TypeId in value
+
+/** Time a call may take from its start to its final answer. 5 seconds where an action says nothing. */
+export const Timeout = Context.Reference<Duration.Input>("fiberbus/contract/Action/Timeout", {
+  defaultValue: () => "5 seconds"
+})
+
+/** Whether handling the same request twice does no harm, so that it may be retried when its fate is unknown. */
+export const Idempotent = Context.Reference<boolean>("fiberbus/contract/Action/Idempotent", {
+  defaultValue: () => false
+})
+
+/**
+ * Describes an action.
+ *
+ * Shape: each part is a Schema or the fields of a struct. Left out, `payload` and `success` are `Schema.Void`,
+ * `error` and `progress` are `Schema.Never`. Values cross as `Schema.toCodecJson` writes them, so a Date or a Map may be
+ * part of them.
+ * Errors: throws `InvalidName` for a name that cannot be used.
+ */
+export const make = <
+  const Name extends string,
+  Payload extends SchemaInput = Schema.Void,
+  Success extends SchemaInput = Schema.Void,
+  Error extends SchemaInput = Schema.Never,
+  Progress extends SchemaInput = Schema.Never
+>(
+  name: Name,
+  options?: {
+    readonly payload?: Payload
+    readonly success?: Success
+    readonly error?: Error
+    readonly progress?: Progress
+  }
+): Action<Name, ToSchema<Payload>, ToSchema<Success>, ToSchema<Error>, ToSchema<Progress>> => {
+  Name.check("action", name)
+  return Object.assign(Object.create(Proto), {
+    name,
+    payload: toSchema(options?.payload, Schema.Void),
+    success: toSchema(options?.success, Schema.Void),
+    error: toSchema(options?.error, Schema.Never),
+    progress: toSchema(options?.progress, Schema.Never),
+    annotations: Context.empty()
+  })
+}
+
+/**
+ * Adds a fact about the action that policies read: `Action.make("get", …).pipe(Action.annotate(Action.Timeout, "1 second"))`.
+ * The action given is left as it was.
+ */
+export const annotate: {
+  <I, S>(key: Context.Key<I, S>, value: NoInfer<S>): <A extends Any>(self: A) => A
+  <A extends Any, I, S>(self: A, key: Context.Key<I, S>, value: NoInfer<S>): A
+} = dual(
+  3,
+  <A extends Any, I, S>(self: A, key: Context.Key<I, S>, value: S): A =>
+    Object.assign(Object.create(Proto), self, { annotations: Context.add(self.annotations, key, value) })
+)
+
+const Proto = {
+  [TypeId]: TypeId,
+  pipe() {
+    // biome-ignore lint/complexity/noArguments: Effect's own way of being pipeable
+    return pipeArguments(this, arguments)
+  }
+}
+
+const toSchema = (input: SchemaInput | undefined, otherwise: AnySchema): AnySchema =>
+  input === undefined ? otherwise : asSchema(input)
+
+/** The schema that an input stands for: itself, or the struct of its fields. */
+export const asSchema = (input: SchemaInput): AnySchema =>
+  Schema.isSchema(input) ? (input as AnySchema) : (Schema.Struct(input as Schema.Struct.Fields) as any as AnySchema)

@@ -1,0 +1,73 @@
+/** A channel for events and the schema of what is published there. Everyone who listens gets every message. */
+import * as Data from "effect/Data"
+import { type AnySchema, asSchema, type SchemaInput, type ToSchema } from "./Action.ts"
+import * as Glob from "./Glob.ts"
+import * as Name from "./Name.ts"
+
+const TypeId = "~fiberbus/contract/Topic"
+
+/** One channel that messages of one schema are published to. */
+export interface Topic<out Channel extends string, out Message extends AnySchema> {
+  readonly [TypeId]: "Topic"
+  readonly channel: Channel
+  readonly message: Message
+}
+
+/** Many channels that hold messages of one schema, named by a glob. It can be listened to; {@link at} makes one of them. */
+export interface Pattern<out Glob extends string, out Message extends AnySchema> {
+  readonly [TypeId]: "Pattern"
+  readonly pattern: Glob
+  readonly message: Message
+}
+
+/** A topic with its parameters forgotten. */
+export type Any = Topic<string, AnySchema>
+/** A pattern with its parameters forgotten. */
+export type AnyPattern = Pattern<string, AnySchema>
+/** What goes over the channel of a topic or of a pattern. */
+export type Message<T extends Any | AnyPattern> = T["message"]["Type"]
+
+/** The channel asked for is not one that the pattern covers. Thrown by {@link at}. */
+export class NotCovered extends Data.TaggedError("NotCovered")<{ readonly pattern: string; readonly channel: string }> {
+  override get message() {
+    return `The channel ${JSON.stringify(this.channel)} does not match the pattern ${JSON.stringify(this.pattern)}`
+  }
+}
+
+type Globbed = `${string}${"*" | "?" | "["}${string}`
+
+/**
+ * Names a channel, or with a glob (`*`, `?`, `[…]`) a pattern of channels, and what they carry.
+ *
+ * Shape: a {@link Topic}, or a {@link Pattern} when the name is a glob. Messages must encode to JSON objects, which is all
+ * that Daebus listeners accept.
+ * Errors: throws `InvalidName`.
+ */
+export const make = <const Channel extends string, Input extends SchemaInput>(
+  channel: Channel,
+  message: Input
+): Channel extends Globbed ? Pattern<Channel, ToSchema<Input>> : Topic<Channel, ToSchema<Input>> => {
+  const schema = asSchema(message)
+  return (
+    Glob.isGlob(channel)
+      ? { [TypeId]: "Pattern", pattern: Name.check("pattern", channel), message: schema }
+      : { [TypeId]: "Topic", channel: Name.check("topic", channel), message: schema }
+  ) as any
+}
+
+/**
+ * Picks one channel of a pattern, to publish on it or to listen to it alone.
+ *
+ * Errors: throws {@link NotCovered}, or `InvalidName`.
+ */
+export const at = <const Channel extends string, Message extends AnySchema>(
+  pattern: Pattern<string, Message>,
+  channel: Channel
+): Topic<Channel, Message> => {
+  Name.check("topic", channel)
+  if (!Glob.matcher(pattern.pattern)(channel)) throw new NotCovered({ pattern: pattern.pattern, channel })
+  return { [TypeId]: "Topic", channel, message: pattern.message }
+}
+
+/** True for patterns, false for topics. */
+export const isPattern = (topic: Any | AnyPattern): topic is AnyPattern => topic[TypeId] === "Pattern"

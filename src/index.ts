@@ -1,0 +1,16 @@
+/**
+ * fiberbus: typed, effect-based messaging.
+ *
+ * In the order a reader should meet them: what can be said, who answers, who asks, how it travels.
+ */
+
+export * as Broadcast from "./client/Broadcast.ts"
+export * as CallError from "./client/CallError.ts"
+export * as Caller from "./client/Caller.ts"
+export { Action, Service, Topic } from "./contract/index.ts"
+export * as Handlers from "./server/Handlers.ts"
+export * as Listener from "./server/Listener.ts"
+export * as Request from "./server/Request.ts"
+export * as Response from "./server/Response.ts"
+export * as Memory from "./transport/Memory.ts"
+export * as Transport from "./transport/Transport.ts"

@@ -1,0 +1,163 @@
+/**
+ * What a service does, as a Layer: one handler per action of its contract.
+ *
+ * A missing or misspelt handler, a wrong result, an undeclared error and a missing dependency are compile errors.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type * as Action from "../contract/Action.ts"
+import type * as Service from "../contract/Service.ts"
+import type { Transport, TransportError } from "../transport/Transport.ts"
+import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import { type DuplicateHandler, host } from "./internal/host.ts"
+import type * as Mount from "./internal/mount.ts"
+import * as Place from "./internal/place.ts"
+import * as Options from "./Options.ts"
+import * as Request from "./Request.ts"
+import type * as Response from "./Response.ts"
+
+export { DuplicateHandler } from "./internal/host.ts"
+
+/** What a handler gets beside its payload. */
+export interface Tools<in Progress> {
+  /** Sends a step to whoever streams the call. Succeeds when the transport took it; dies if it does not fit the schema. */
+  readonly progress: (step: Progress) => Effect.Effect<void>
+}
+
+/** One handler: the decoded payload in, the success or a declared error out. */
+export type Handler<A extends Action.Any, R = any> = (
+  payload: Action.Payload<A>,
+  tools: Tools<Action.Progress<A>>
+) => Effect.Effect<Action.Success<A> | Response.Sent, Action.Error<A>, R>
+
+/** A handler for every action of a service. */
+export type HandlersOf<S extends Service.Any> = {
+  readonly [Name in Service.ActionName<S>]: Handler<S["actions"][Name]>
+}
+
+/** What the handlers need, all together. */
+export type ServicesOf<Handlers> = {
+  readonly [Name in keyof Handlers]: Handlers[Name] extends (...args: any) => Effect.Effect<any, any, infer R>
+    ? R
+    : never
+}[keyof Handlers]
+
+type NoOthers<Handlers, S extends Service.Any> = {
+  readonly [Name in Exclude<keyof Handlers, Service.ActionName<S>>]: never
+}
+
+/**
+ * Serves all actions of a service over the `Transport`, from when the Layer is built until its Scope closes: then it takes no
+ * more, lets what runs end within `grace`, and answers the rest with `Draining`.
+ *
+ * Shape: a record of handlers, or an Effect that makes one, which may keep resources and callers in its Scope.
+ * Errors: `DuplicateHandler` when the process has a handler for one of the actions on this transport already;
+ * `TransportError` when the channel cannot be subscribed to.
+ */
+export const layer = <S extends Service.Any, Handlers extends HandlersOf<S>, E = never, R = never>(
+  service: S,
+  handlers: (Handlers & NoOthers<Handlers, S>) | Effect.Effect<Handlers & NoOthers<Handlers, S>, E, R>,
+  options?: Options.Options
+): Layer.Layer<
+  never,
+  E | DuplicateHandler | TransportError,
+  Transport | Exclude<R, Scope.Scope> | ServicesOf<Handlers>
+> => {
+  const place = `Handlers.layer at ${Place.ofCaller()}`
+  return Layer.effectDiscard(
+    Effect.gen(function* () {
+      const { claim, serve } = yield* host
+      for (const name of Object.keys(service.actions)) yield* claim(service.serviceName, name, place)
+      const made: HandlersOf<S> = Effect.isEffect(handlers) ? yield* handlers : handlers
+      const context = yield* Effect.context<never>()
+      const entries = Object.values(service.actions).map((action) =>
+        toEntry(action, made[action.name as Service.ActionName<S>], context)
+      )
+      yield* serve(service.serviceName, entries, Options.resolve(options))
+    })
+  ) as any
+}
+
+/** One handler that was given by its own Layer; {@link serve} waits for it. */
+export interface Provided<ServiceName extends string, ActionName extends string> {
+  readonly _: unique symbol
+  readonly service: ServiceName
+  readonly action: ActionName
+}
+
+/** The handlers that a service needs to be served, each by its own Layer. */
+export type ProvidedOf<S extends Service.Any> = {
+  readonly [Name in Service.ActionName<S>]: Provided<S["serviceName"], Name>
+}[Service.ActionName<S>]
+
+/**
+ * Gives the handler of one action by its own Layer. Nothing is served until {@link serve} has them all.
+ *
+ * Shape: a handler, or an Effect that makes one.
+ * Errors: `DuplicateHandler`, as {@link layer}.
+ */
+export const handler = <
+  S extends Service.Any,
+  const Name extends Service.ActionName<S>,
+  H extends Handler<S["actions"][Name]>,
+  E = never,
+  R = never
+>(
+  service: S,
+  name: Name,
+  handler: H | Effect.Effect<H, E, R>
+): Layer.Layer<
+  Provided<S["serviceName"], Name>,
+  E | DuplicateHandler,
+  Transport | Exclude<R, Scope.Scope> | ServicesOf<{ readonly handler: H }>
+> => {
+  const place = `Handlers.handler at ${Place.ofCaller()}`
+  return Layer.effect(
+    providedKey(service, name),
+    Effect.gen(function* () {
+      const { claim } = yield* host
+      yield* claim(service.serviceName, name, place)
+      const made: Handler<S["actions"][Name]> = Effect.isEffect(handler) ? yield* handler : handler
+      return toEntry(service.actions[name]!, made, yield* Effect.context<never>())
+    })
+  ) as any
+}
+
+/** Serves a service whose handlers are given by {@link handler}; what is missing shows in the Layer's requirements. */
+export const serve = <S extends Service.Any>(
+  service: S,
+  options?: Options.Options
+): Layer.Layer<never, TransportError, Transport | ProvidedOf<S>> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const { serve } = yield* host
+      const context = yield* Effect.context<never>()
+      const entries = Object.keys(service.actions).map((name) => Context.getUnsafe(context, providedKey(service, name)))
+      yield* serve(service.serviceName, entries, Options.resolve(options))
+    })
+  ) as any
+
+const providedKey = (service: Service.Any, name: string) =>
+  Context.Service<any, Mount.Entry>(`fiberbus/server/Handlers/${service.serviceName}/${name}`)
+
+const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Context<never>): Mount.Entry => ({
+  name: action.name,
+  decode: SchemaCodec.make(action.payload).decode,
+  codecs: {
+    automatic: true,
+    success: SchemaCodec.make(action.success),
+    error: SchemaCodec.make(action.error),
+    progress: SchemaCodec.isNever(action.progress) ? undefined : SchemaCodec.make(action.progress)
+  },
+  // What it needs besides is in the context, as the Layer's type demands.
+  handle: (payload) => handler(payload, tools) as Effect.Effect<unknown, unknown>,
+  context,
+  select: (envelope) => envelope.payload
+})
+
+// The same for every request: the fiber knows whose step it is.
+const tools: Tools<unknown> = {
+  progress: (step) => Effect.flatMap(Request.exchange("progress"), (exchange) => exchange.sendProgress(step))
+}

@@ -1,0 +1,74 @@
+/** Who may run now, who waits, who is refused: slots and a bounded backlog, without a fiber for those who wait. */
+
+/** Something that wants a slot. */
+export interface Job {
+  /** Begins; calls `release` of its admission exactly once when it has ended, possibly before it returns. */
+  readonly start: () => void
+}
+
+/** @see {@link make} */
+export interface Admission {
+  /** Starts the job, lets it wait, or returns false when the backlog is full. */
+  readonly enter: (job: Job) => boolean
+  /** Gives a slot back; whoever waits longest takes it. */
+  readonly release: () => void
+  /** Takes out all that wait. */
+  readonly clear: () => ReadonlyArray<Job>
+  readonly running: () => number
+  readonly waiting: () => number
+}
+
+/**
+ * Makes an admission.
+ *
+ * Units: `slots` jobs run at once, `backlog` more may wait, in order of arrival.
+ */
+export const make = (options: { readonly slots: number; readonly backlog: number }): Admission => {
+  const { slots, backlog } = options
+  let running = 0
+  let waiting: Array<Job> = []
+  let head = 0
+  let pumping = false
+
+  // Jobs that end at once release from inside of start: the loop takes the next, not the stack.
+  const pump = () => {
+    if (pumping) return
+    pumping = true
+    while (running < slots && head < waiting.length) {
+      const job = waiting[head]!
+      head++
+      running++
+      job.start()
+    }
+    if (head > 1_024 || head === waiting.length) {
+      waiting = waiting.slice(head)
+      head = 0
+    }
+    pumping = false
+  }
+
+  return {
+    running: () => running,
+    waiting: () => waiting.length - head,
+    enter: (job) => {
+      if (running < slots) {
+        running++
+        job.start()
+        return true
+      }
+      if (waiting.length - head >= backlog) return false
+      waiting.push(job)
+      return true
+    },
+    release: () => {
+      running--
+      if (head < waiting.length) pump()
+    },
+    clear: () => {
+      const jobs = waiting.slice(head)
+      waiting = []
+      head = 0
+      return jobs
+    }
+  }
+}

@@ -1,0 +1,180 @@
+/** All that one process serves and listens to over one transport: the tables that messages are looked up in. */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as RcMap from "effect/RcMap"
+import type * as Scope from "effect/Scope"
+import * as TimerWheel from "../../policy/TimerWheel.ts"
+import * as PerTransport from "../../transport/PerTransport.ts"
+import type { Receive, Target, Transport, TransportError } from "../../transport/Transport.ts"
+import * as Channels from "../../wire/Channels.ts"
+import * as Codec from "../../wire/Codec.ts"
+import * as Discards from "../../wire/Discards.ts"
+import * as Envelope from "../../wire/Envelope.ts"
+import * as Reason from "../../wire/Reason.ts"
+import type { Options } from "../Options.ts"
+import { Exchange, type Link } from "./exchange.ts"
+import * as Mount from "./mount.ts"
+
+/** Two handlers for one action of one service over one transport: the layers are not built. */
+export class DuplicateHandler extends Data.TaggedError("DuplicateHandler")<{
+  readonly service: string
+  readonly action: string
+  readonly places: readonly [string, string]
+}> {
+  override get message() {
+    return `${this.service}.${this.action} has two handlers: ${this.places[0]} and ${this.places[1]}`
+  }
+}
+
+interface Mounted {
+  readonly entry: Mount.Entry
+  readonly mount: Mount.Mount
+}
+
+/** @see {@link host} */
+export interface Host {
+  /** Claims an action for the handler given at a place, until the Scope closes. */
+  readonly claim: (service: string, action: string, place: string) => Effect.Effect<void, DuplicateHandler, Scope.Scope>
+  /** Serves handlers until the Scope closes; then unsubscribes, drains and forgets them, in this order. */
+  readonly serve: (
+    service: string,
+    entries: ReadonlyArray<Mount.Entry>,
+    options: Required<Options>
+  ) => Effect.Effect<void, TransportError, Scope.Scope>
+  /** The same for one listener to a channel or pattern, prefix included. */
+  readonly listen: (
+    target: Target,
+    entry: Mount.Entry,
+    options: Required<Options>
+  ) => Effect.Effect<void, TransportError, Scope.Scope>
+}
+
+const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const discards = yield* Discards.make("server")
+  const link: Link = { transport, discards, wheel: yield* TimerWheel.make, log: (effect) => void runFork(effect) }
+  const { maxFrameBytes } = transport.capabilities
+  const claims = new Map<string, string>()
+  const services = new Map<string, Map<string, Mounted>>()
+  const listeners = new Map<string, Set<Mounted>>()
+
+  const isOwn = (channel: string) =>
+    listeners.has(channelKey(channel)) || services.has(Channels.withoutPrefix(transport.prefix, channel))
+
+  const receiveRequest =
+    (service: string, actions: ReadonlyMap<string, Mounted>): Receive =>
+    (frame, channel) => {
+      const raw = Codec.parse(frame, maxFrameBytes)
+      if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
+      const envelope = Envelope.readRequest(raw)
+      if (typeof envelope === "string") return discards.note(envelope)
+      const mounted = actions.get(envelope.action)
+      const mount = (mounted ?? first(actions))?.mount
+      if (mount === undefined) return discards.note("Draining")
+      if (envelope.replyTo !== undefined && !mount.mayAnswer(envelope.replyTo)) return discards.note("ReplyToRefused")
+      if (mounted !== undefined) return mounted.mount.accept(mounted.entry, service, channel, envelope)
+      discards.count("UnknownAction")
+      for (const other of actions.values()) if (other.mount.options.unknownAction === "ignore") return
+      new Exchange(link, noCodecs, service, channel, envelope, envelope.replyTo).refuse(
+        new Reason.UnknownAction({ action: envelope.action.slice(0, 128) }),
+        "no"
+      )
+    }
+
+  const receiveMessage =
+    (listening: ReadonlySet<Mounted>): Receive =>
+    (frame, channel) => {
+      const raw = Codec.parse(frame, maxFrameBytes)
+      if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
+      const envelope = Envelope.readBroadcast(raw)
+      const topic = Channels.withoutPrefix(transport.prefix, channel)
+      for (const { entry, mount } of listening) {
+        const answerable = envelope.replyTo === undefined || mount.mayAnswer(envelope.replyTo)
+        mount.accept(entry, topic, channel, answerable ? envelope : { ...envelope, replyTo: undefined })
+      }
+    }
+
+  // One subscription per service and per listened target, however many layers share it. A table is filled before its
+  // subscription opens and emptied after it has closed.
+  const subscriptions = yield* RcMap.make({
+    lookup: (key: string) => {
+      const name = key.slice(2)
+      const listening = listeners.get(key)
+      if (listening === undefined) {
+        return transport.subscribe(
+          { _tag: "Channel", channel: Channels.service(transport.prefix, name) },
+          receiveRequest(name, services.get(name) ?? new Map())
+        )
+      }
+      return transport.subscribe(
+        key.startsWith("c:") ? { _tag: "Channel", channel: name } : { _tag: "Pattern", pattern: name },
+        receiveMessage(listening)
+      )
+    }
+  })
+
+  const host: Host = {
+    claim: (service, action, place) =>
+      Effect.acquireRelease(
+        Effect.suspend(() => {
+          const key = `${service}.${action}`
+          const other = claims.get(key)
+          if (other !== undefined) return Effect.fail(new DuplicateHandler({ service, action, places: [other, place] }))
+          claims.set(key, place)
+          return Effect.succeed(key)
+        }),
+        (key) => Effect.sync(() => claims.delete(key))
+      ),
+
+    serve: Effect.fnUntraced(function* (service, entries, options) {
+      const mount = Mount.make(link, options, isOwn)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const actions = services.get(service) ?? new Map<string, Mounted>()
+          services.set(service, actions)
+          for (const entry of entries) actions.set(entry.name, { entry, mount })
+          return actions
+        }),
+        (actions) =>
+          Effect.sync(() => {
+            for (const entry of entries) actions.delete(entry.name)
+            if (actions.size === 0 && services.get(service) === actions) services.delete(service)
+          })
+      )
+      yield* Effect.addFinalizer(() => mount.drain)
+      yield* RcMap.get(subscriptions, `s:${service}`)
+    }),
+
+    listen: Effect.fnUntraced(function* (target, entry, options) {
+      const key = target._tag === "Channel" ? channelKey(target.channel) : `p:${target.pattern}`
+      const mounted = { entry, mount: Mount.make(link, options, isOwn) }
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const listening = listeners.get(key) ?? new Set<Mounted>()
+          listeners.set(key, listening.add(mounted))
+          return listening
+        }),
+        (listening) =>
+          Effect.sync(() => {
+            listening.delete(mounted)
+            if (listening.size === 0 && listeners.get(key) === listening) listeners.delete(key)
+          })
+      )
+      yield* Effect.addFinalizer(() => mounted.mount.drain)
+      yield* RcMap.get(subscriptions, key)
+    })
+  }
+  return host
+})
+
+/** The process's host on the transport; it lives as long as something is served or listened to. */
+export const host = PerTransport.make(make)
+
+const channelKey = (channel: string) => `c:${channel}`
+
+const noCodecs = { automatic: true, success: undefined, error: undefined, progress: undefined }
+
+const first = <V>(map: ReadonlyMap<string, V>): V | undefined => {
+  for (const value of map.values()) return value
+  return undefined
+}

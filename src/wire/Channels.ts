@@ -1,0 +1,37 @@
+/** Which channel carries what. Every channel name of the library is built here. */
+import { Buffer } from "node:buffer"
+import { randomUUID } from "node:crypto"
+import * as Glob from "../contract/Glob.ts"
+
+/** Longest channel that an answer is sent to, in bytes. */
+export const maxReplyToBytes = 256
+
+/** Requests to a service. Source: Daebus subscribes every process of a service to its bare name. */
+export const service = (prefix: string, serviceName: string): string => prefix + serviceName
+
+/** Answers to requests that name no channel for them, where a service is told to send those. Source: Daebus. */
+export const unaddressed = (prefix: string, serviceName: string): string => `${prefix}${serviceName}.responses`
+
+/** What inbox names begin with, and so the channels a service answers to by default. Source: Daebus' `caller:<uuid>`. */
+export const inboxPrefix = (prefix: string): string => `${prefix}caller:`
+
+/** A new private inbox: nobody can guess its name (122 random bits). */
+export const inbox = (prefix: string): string => inboxPrefix(prefix) + randomUUID()
+
+/** Messages of a topic, or of all topics that match a pattern. */
+export const topic = (prefix: string, channel: string): string => prefix + channel
+
+/** A pattern behind a prefix, whose own glob characters stand for themselves. */
+export const pattern = (prefix: string, glob: string): string => prefix.replace(/[*?[\]\\]/g, "\\$&") + glob
+
+/** The name without the prefix, as contracts know it. */
+export const withoutPrefix = (prefix: string, channel: string): string =>
+  channel.startsWith(prefix) ? channel.slice(prefix.length) : channel
+
+/** True for a text that may be used as a channel to answer to: printable, no glob, at most 256 bytes. */
+export const isAddress = (channel: string): boolean =>
+  channel !== "" &&
+  channel.length <= maxReplyToBytes &&
+  Buffer.byteLength(channel) <= maxReplyToBytes &&
+  !Glob.isGlob(channel) &&
+  !/[\p{Cc}\p{Cf}\p{Z}\p{Cs}]/u.test(channel)

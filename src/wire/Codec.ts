@@ -1,0 +1,126 @@
+/**
+ * Frames to JSON objects: the guard that every byte from outside passes before anything else looks at it.
+ *
+ * Total: a frame becomes a {@link JsonObject} or a {@link Malformed}, whatever it holds; nothing throws.
+ */
+import { Buffer, isUtf8 } from "node:buffer"
+
+/** A parsed JSON object. Its keys are data: read it only by own names, never merge it into something else. */
+export interface JsonObject {
+  readonly [key: string]: unknown
+}
+
+/** Why a frame was not read. */
+export type MalformedReason = "TooLarge" | "NotUtf8" | "TooDeep" | "NotJson" | "NotAnObject"
+
+/** A frame that is no message. There is one value per reason. */
+export class Malformed {
+  readonly reason: MalformedReason
+  constructor(reason: MalformedReason) {
+    this.reason = reason
+  }
+}
+
+const tooLarge = new Malformed("TooLarge")
+const notUtf8 = new Malformed("NotUtf8")
+const tooDeep = new Malformed("TooDeep")
+const notJson = new Malformed("NotJson")
+const notAnObject = new Malformed("NotAnObject")
+
+/**
+ * Deepest nesting of arrays and objects that is read.
+ *
+ * Source: `JSON.parse` takes a million levels, but `JSON.stringify` and recursive schemas overflow the stack at a few
+ * thousand.
+ */
+export const maxDepth = 64
+
+/** Largest frame in bytes where a transport says nothing else: 1 MiB. */
+export const defaultMaxBytes = 1_048_576
+
+/** Length of a text in bytes of UTF-8. */
+export const byteLength = (text: string): number => Buffer.byteLength(text)
+
+/** True when a text has more bytes than a limit; counts them only where the number of characters leaves it open. */
+export const isLarger = (text: string, maxBytes: number): boolean =>
+  text.length > maxBytes || (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes)
+
+/**
+ * Reads a frame.
+ *
+ * Bare `NaN`, `Infinity` and `-Infinity`, which Python peers write, become the numbers they name.
+ */
+export const parse = (frame: string | Uint8Array, maxBytes: number): JsonObject | Malformed => {
+  let text: string
+  if (typeof frame === "string") {
+    if (isLarger(frame, maxBytes)) return tooLarge
+    text = frame
+  } else {
+    if (frame.byteLength > maxBytes) return tooLarge
+    if (!isUtf8(frame)) return notUtf8
+    text = (Buffer.isBuffer(frame) ? frame : Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)).toString()
+  }
+  const value = parseText(text)
+  if (value instanceof Malformed) return value
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : notAnObject
+}
+
+/** Reads JSON text of any kind, with the same limit of nesting and the same three tokens. */
+export const parseText = (text: string): unknown => {
+  if (isTooDeep(text)) return tooDeep
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text.includes("NaN") || text.includes("Infinity") ? parseLenient(text) : notJson
+  }
+}
+
+const nanMarker = `\u0000fiberbus-nan-${Math.random()}`
+
+// Outside of strings the three tokens are replaced by JSON that reads as the same number: 1e999 overflows to Infinity.
+const parseLenient = (text: string): unknown => {
+  const strict = text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g, (token) =>
+    token === "NaN"
+      ? JSON.stringify(nanMarker)
+      : token === "Infinity"
+        ? "1e999"
+        : token === "-Infinity"
+          ? "-1e999"
+          : token
+  )
+  try {
+    return JSON.parse(strict, (key, value) => {
+      if (key === nanMarker) throw notJson
+      return value === nanMarker ? Number.NaN : value
+    })
+  } catch {
+    return notJson
+  }
+}
+
+/** True when brackets outside of strings nest deeper than {@link maxDepth}. */
+export const isTooDeep = (text: string): boolean => {
+  // Most frames have few brackets at all; only the others are worth telling strings from structure.
+  let opening = 0
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if ((code === 123 || code === 91) && ++opening > maxDepth) return scanDepth(text)
+  }
+  return false
+}
+
+const scanDepth = (text: string): boolean => {
+  let depth = 0
+  let inString = false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (inString) {
+      if (code === 92) i++
+      else if (code === 34) inString = false
+    } else if (code === 34) inString = true
+    else if (code === 123 || code === 91) {
+      if (++depth > maxDepth) return true
+    } else if (code === 125 || code === 93) depth--
+  }
+  return false
+}

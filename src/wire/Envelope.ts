@@ -1,0 +1,215 @@
+/**
+ * Requests and replies as Daebus writes them, with what is ours in fields that Daebus ignores.
+ *
+ * Source: docs/wire.md. Reading is total: any JSON object is a request, a reply or neither. Writing puts the fields
+ * around one `JSON.stringify` of the payload.
+ */
+
+import type { JsonObject } from "./Codec.ts"
+import * as Codec from "./Codec.ts"
+
+/** Longest request id that is echoed, in characters of its JSON text. */
+export const maxIdLength = 256
+
+/** What fiberbus adds to a request, in the field `fiberbus`. Peers that do not know it ignore it. */
+export interface Extension {
+  /** Version of this form. */
+  readonly v: 1
+  /** Time that was left for the answer when the request was sent, in milliseconds: no clock is compared. */
+  readonly timeout_ms?: number
+  /** The caller's headers. */
+  readonly headers?: { readonly [name: string]: string }
+}
+
+/** A request, or a one-way message to a service. */
+export interface Request {
+  readonly action: string
+  /** As the handler's schema will see it: text that holds JSON is parsed. */
+  readonly payload: unknown
+  /** Where the answer goes; nothing for a one-way message. */
+  readonly replyTo: string | undefined
+  /** Any JSON value; goes back as it came. `null` where there was none. */
+  readonly requestId: unknown
+  /** Milliseconds that were left when it was sent. Nothing from Daebus callers. */
+  readonly timeoutMillis: number | undefined
+  readonly headers: { readonly [name: string]: string }
+  /** The whole message. */
+  readonly raw: JsonObject
+}
+
+/** Why a JSON object is no request. */
+export type RequestProblem = "NoAction" | "ReplyToNotText" | "IdTooLong"
+
+const noHeaders: { readonly [name: string]: string } = Object.freeze(Object.create(null))
+
+/** Reads a request as Daebus does. */
+export const readRequest = (raw: JsonObject): Request | RequestProblem => {
+  const action = raw["action"]
+  if (typeof action !== "string" || action === "") return "NoAction"
+  return readAddressed(action, raw)
+}
+
+/**
+ * Reads what a listener may answer to from a broadcast: the same fields, without an action. A message whose fields cannot be
+ * read as such is one all the same; it just cannot be answered.
+ */
+export const readBroadcast = (raw: JsonObject): Request => {
+  const read = readAddressed("", raw)
+  return typeof read !== "string"
+    ? read
+    : {
+        action: "",
+        payload: readPayload(raw, false),
+        replyTo: undefined,
+        requestId: null,
+        timeoutMillis: undefined,
+        headers: noHeaders,
+        raw
+      }
+}
+
+const readAddressed = (action: string, raw: JsonObject): Request | RequestProblem => {
+  const replyTo = raw["reply_to"]
+  // null and "" mean a one-way message. Other kinds name no channel: Daebus would publish on their text.
+  if (replyTo !== undefined && replyTo !== null && typeof replyTo !== "string") return "ReplyToNotText"
+  const requestId = raw["request_id"] ?? null
+  if (!isShortId(requestId)) return "IdTooLong"
+  const address = typeof replyTo === "string" && replyTo !== "" ? replyTo : undefined
+  const extension = readExtension(raw)
+  return {
+    action,
+    payload: readPayload(raw, address === undefined),
+    replyTo: address,
+    requestId,
+    timeoutMillis: extension?.timeout_ms,
+    headers: extension?.headers ?? noHeaders,
+    raw
+  }
+}
+
+const isShortId = (id: unknown): boolean =>
+  typeof id === "string"
+    ? id.length <= maxIdLength
+    : id === null || typeof id !== "object" || JSON.stringify(id).length <= maxIdLength
+
+/**
+ * What a handler gets: absent is `{}`, or the fields beside the envelope's own in a one-way message; text is read as JSON
+ * once more, as Daebus does, and kept as text where it is none.
+ */
+const readPayload = (raw: JsonObject, oneWay: boolean): unknown => {
+  const payload = raw["payload"]
+  if (typeof payload === "string") {
+    const inner = Codec.parseText(payload)
+    return inner instanceof Codec.Malformed ? payload : inner
+  }
+  if (payload !== undefined) return payload
+  return oneWay ? fieldsBeside(raw) : {}
+}
+
+const ownFields = new Set(["action", "payload", "reply_to", "request_id", "service", "fiberbus"])
+
+const fieldsBeside = (raw: JsonObject): JsonObject =>
+  Object.fromEntries(Object.entries(raw).filter(([key]) => !ownFields.has(key)))
+
+const readExtension = (raw: JsonObject): Extension | undefined => {
+  const value = raw["fiberbus"]
+  if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
+  const { timeout_ms, headers } = value as Record<string, unknown>
+  return {
+    v: 1,
+    ...(typeof timeout_ms === "number" && timeout_ms >= 0 ? { timeout_ms } : undefined),
+    ...(isHeaders(headers) ? { headers } : undefined)
+  }
+}
+
+const isHeaders = (value: unknown): value is { readonly [name: string]: string } =>
+  typeof value === "object" &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every((header) => typeof header === "string")
+
+/** The parts of a request that stay the same from call to call, written once. */
+export const requestHead = (fields: {
+  readonly action: string
+  readonly service: string
+  readonly replyTo?: string
+}): string =>
+  `{"action":${JSON.stringify(fields.action)},"service":${JSON.stringify(fields.service)}${
+    fields.replyTo === undefined ? "" : `,"reply_to":${JSON.stringify(fields.replyTo)}`
+  }`
+
+/**
+ * Writes a request behind a head. A payload that is text is written as JSON text inside text, because Daebus services parse
+ * it once more.
+ */
+export const writeRequest = (
+  head: string,
+  id: string | undefined,
+  payload: unknown,
+  extension: Extension | undefined
+): string => {
+  const json = JSON.stringify(payload) ?? "null"
+  return `${head},"payload":${typeof payload === "string" ? JSON.stringify(json) : json}${
+    id === undefined ? "" : `,"request_id":"${id}"`
+  }${extension === undefined ? "" : `,"fiberbus":${JSON.stringify(extension)}`}}`
+}
+
+/** A reply as a caller reads it. */
+export interface Reply {
+  /** False only for errors; progress is neither. */
+  readonly ok: boolean
+  /** Absent is `{}`. */
+  readonly payload: unknown
+  /** The id as it came back; nothing where it is not text. */
+  readonly requestId: string | undefined
+  readonly final: boolean
+}
+
+/** Reads a reply as Daebus does: every JSON object is one. */
+export const readReply = (raw: JsonObject): Reply => {
+  const { status, payload, request_id, final } = raw
+  return {
+    ok: status !== "error",
+    payload: payload === undefined ? {} : payload,
+    requestId: typeof request_id === "string" ? request_id : undefined,
+    // Python's truth: absent is true; false, null, 0 and "" are not; an empty array or object is not either.
+    final: final === undefined || isTruthyInPython(final)
+  }
+}
+
+const isTruthyInPython = (value: unknown): boolean =>
+  typeof value === "object" && value !== null ? Object.keys(value).length > 0 : Boolean(value) || Number.isNaN(value)
+
+/** Writes a successful or a non-final reply around a payload that is JSON text already. */
+export const writeReply = (status: "success" | "error", payload: string, requestId: unknown, final: boolean): string =>
+  `{"status":"${status}","payload":${payload},"request_id":${JSON.stringify(requestId)},"final":${final}}`
+
+/** Longest text of an error on the wire, in characters. */
+export const maxErrorLength = 1_000
+
+/**
+ * Payload of an error reply. `error` is the text that Daebus shows; `failure` a declared error as its schema encodes it;
+ * `reason` and `started` tell of an outcome on the way (see `wire/Reason`).
+ */
+export interface ErrorPayload {
+  readonly error: string
+  readonly failure?: unknown
+  readonly reason?: unknown
+  readonly started?: string
+}
+
+/** Writes the payload of an error reply, its text cut to {@link maxErrorLength}. */
+export const writeErrorPayload = (payload: ErrorPayload): string =>
+  JSON.stringify(payload.error.length > maxErrorLength ? { ...payload, error: cut(payload.error) } : payload)
+
+/** Cuts a text of unknown length to what an error may carry. */
+export const cut = (text: string): string =>
+  text.length > maxErrorLength ? `${text.slice(0, maxErrorLength - 1)}…` : text
+
+/** The text of an error reply's payload, whatever it is. Source: Daebus reads a missing `error` as "Unknown error". */
+export const readErrorText = (payload: unknown): string => {
+  if (typeof payload === "string") return cut(payload)
+  const error = typeof payload === "object" && payload !== null ? (payload as JsonObject)["error"] : undefined
+  if (error === undefined) return "Unknown error"
+  return cut(typeof error === "string" ? error : JSON.stringify(error))
+}

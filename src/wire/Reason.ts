@@ -1,0 +1,126 @@
+/**
+ * Why a call brought neither its success nor a declared error, and how a service writes that down.
+ *
+ * The classes travel: a service puts one beside Daebus' error text, where Daebus ignores it, and a fiberbus caller reads
+ * it back. `started` says whether the handler ran; `no` means that a retry is safe.
+ */
+import * as Schema from "effect/Schema"
+
+/** Did the handler run? */
+export const Started = Schema.Literals(["no", "yes", "unknown"])
+/** @see {@link Started} */
+export type Started = typeof Started.Type
+
+/** Nobody is subscribed to the service's channel. */
+export class NoResponders extends Schema.TaggedError<NoResponders>()("NoResponders", {}) {
+  override get message() {
+    return "nobody listens on the service's channel"
+  }
+}
+
+/** The service has no such action. */
+export class UnknownAction extends Schema.TaggedError<UnknownAction>()("UnknownAction", { action: Schema.String }) {
+  override get message() {
+    return `unknown action ${JSON.stringify(this.action)}`
+  }
+}
+
+/** The payload does not fit the action's schema. Names the first place, never the value. */
+export class InvalidPayload extends Schema.TaggedError<InvalidPayload>()("InvalidPayload", {
+  path: Schema.Array(Schema.String),
+  expected: Schema.String
+}) {
+  override get message() {
+    return `invalid payload${at(this.path)}: ${this.expected}`
+  }
+}
+
+/** The encoded message is larger than the transport's limit. */
+export class PayloadTooLarge extends Schema.TaggedError<PayloadTooLarge>()("PayloadTooLarge", {
+  /** The message that was too large. */
+  what: Schema.Literals(["request", "reply", "message"]),
+  bytes: Schema.Finite,
+  maxBytes: Schema.Finite
+}) {
+  override get message() {
+    return `the ${this.what} has ${this.bytes} bytes, more than ${this.maxBytes}`
+  }
+}
+
+/** The service has as many requests waiting as it allows; the handler did not start. */
+export class Busy extends Schema.TaggedError<Busy>()("Busy", { retryAfterMillis: Schema.Finite }) {
+  override get message() {
+    return `the service is busy, try again in ${this.retryAfterMillis} ms`
+  }
+}
+
+/** The service is shutting down. */
+export class Draining extends Schema.TaggedError<Draining>()("Draining", {}) {
+  override get message() {
+    return "the service is shutting down"
+  }
+}
+
+/** No final answer came in time. */
+export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>()("DeadlineExceeded", {
+  timeoutMillis: Schema.Finite
+}) {
+  override get message() {
+    return `no answer within ${this.timeoutMillis} ms`
+  }
+}
+
+/** The handler died. The id finds the cause in the service's log; nothing else of it leaves the service. */
+export class RemoteDefect extends Schema.TaggedError<RemoteDefect>()("RemoteDefect", { id: Schema.String }) {
+  override get message() {
+    return `the handler died (${this.id})`
+  }
+}
+
+/** The service answered with an error that the contract does not declare, as Daebus services do. */
+export class RemoteError extends Schema.TaggedError<RemoteError>()("RemoteError", {
+  /** The text of the error, at most 1,000 characters. */
+  error: Schema.String,
+  /** What the service sent with it, as it came; `null` where it sent nothing of use. */
+  payload: Schema.Json
+}) {
+  override get message() {
+    return this.error
+  }
+}
+
+/** The reply does not fit the contract. */
+export class ContractMismatch extends Schema.TaggedError<ContractMismatch>()("ContractMismatch", {
+  /** The part of the contract that did not fit. */
+  part: Schema.Literals(["success", "error", "progress", "reply"]),
+  path: Schema.Array(Schema.String),
+  expected: Schema.String
+}) {
+  override get message() {
+    return `the reply does not fit the contract's ${this.part}${at(this.path)}: ${this.expected}`
+  }
+}
+
+const at = (path: ReadonlyArray<string>) =>
+  path.length === 0 ? "" : ` at ${path.map((step) => `[${JSON.stringify(step)}]`).join("")}`
+
+/** The reasons that a service sends. */
+export const Sent = Schema.Union([
+  UnknownAction,
+  InvalidPayload,
+  PayloadTooLarge,
+  Busy,
+  Draining,
+  DeadlineExceeded,
+  RemoteDefect
+])
+/** @see {@link Sent} */
+export type Sent = typeof Sent.Type
+
+const json = Schema.toCodecJson(Sent)
+
+/** Writes a reason as JSON. */
+export const encode = Schema.encodeSync(json)
+
+/** Reads a reason; nothing if it is none that this version knows. */
+export const decode = Schema.decodeUnknownOption(json)

@@ -1,0 +1,69 @@
+/** Values of a contract to JSON and back, compiled once per schema. */
+import type * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import type { AnySchema } from "../contract/Action.ts"
+
+/**
+ * Both directions of one schema. What is returned is an `Exit` unless the schema itself does asynchronous work, so the
+ * hot path reads it without a fiber.
+ */
+export interface SchemaCodec<in out T> {
+  readonly decode: (json: unknown) => Effect.Effect<T, Schema.SchemaError>
+  readonly encode: (value: T) => Effect.Effect<unknown, Schema.SchemaError>
+}
+
+const compiled = new WeakMap<AnySchema, SchemaCodec<any>>()
+
+/**
+ * Compiles the JSON codec of a schema (`Schema.toCodecJson`), or returns the one made before.
+ *
+ * `Schema.Void` is special: whatever a peer sends there is read as nothing, because Daebus has no way to say nothing.
+ */
+export const make = <S extends AnySchema>(schema: S): SchemaCodec<S["Type"]> => {
+  const known = compiled.get(schema)
+  if (known !== undefined) return known
+  const codec = isVoid(schema) ? voidCodec : compile(schema)
+  compiled.set(schema, codec)
+  return codec
+}
+
+/** True for schemas whose only value is `undefined` by being void. */
+export const isVoid = (schema: AnySchema): boolean => schema.ast._tag === "Void"
+
+/** True for schemas without values: the part was left out of the contract. */
+export const isNever = (schema: AnySchema): boolean => schema.ast._tag === "Never"
+
+const voidCodec: SchemaCodec<any> = { decode: () => Exit.void, encode: () => Exit.succeed(null) }
+
+const compile = (schema: AnySchema): SchemaCodec<any> => {
+  const json = Schema.toCodecJson(schema)
+  const decode = Schema.decodeUnknownEffect(json)
+  const encode = Schema.encodeUnknownEffect(json)
+  return { decode: contained(decode), encode: contained(encode) }
+}
+
+// A transformation of the user's that throws is a defect of this one value, not of the reader that met it.
+const contained =
+  <A>(run: (input: unknown) => Effect.Effect<A, Schema.SchemaError>) =>
+  (input: unknown): Effect.Effect<A, Schema.SchemaError> => {
+    try {
+      return run(input)
+    } catch (defect) {
+      return Exit.die(defect)
+    }
+  }
+
+const format = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Where the first problem is and what was expected there, without the value that was found. */
+export const explain = (
+  error: Schema.SchemaError
+): { readonly path: ReadonlyArray<string>; readonly expected: string } => {
+  const first = format(error.issue).issues[0]
+  return {
+    path: (first?.path ?? []).map((step) => String(typeof step === "object" ? step.key : step)),
+    expected: first?.message ?? "a valid value"
+  }
+}
