@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Json } from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import * as Action from "../contract/Action.ts"
 import * as Name from "../contract/Name.ts"
 import type * as Service from "../contract/Service.ts"
@@ -30,9 +30,13 @@ export interface CallOptions {
 /** What a streamed call brings: any number of steps, then one result. */
 export type Event<Progress, Success> = Call.Event<Progress, Success>
 
-type Arguments<Payload> = [Payload] extends [void]
-  ? [payload?: Payload, options?: CallOptions]
-  : [payload: Payload, options?: CallOptions]
+type Arguments<Payload> = 0 extends 1 & Payload
+  ? [payload: any, options?: CallOptions]
+  : [Payload] extends [void]
+    ? [options?: CallOptions]
+    : {} extends Payload
+      ? [payload?: Payload, options?: CallOptions]
+      : [payload: Payload, options?: CallOptions]
 
 /** One action, ready to be called. */
 export interface Method<A extends Action.Any> {
@@ -79,14 +83,41 @@ const toMethod = (inbox: Inbox, service: string, action: Action.Any) => {
     error: codec(action.error),
     progress: codec(action.progress)
   })
-  return Object.assign(
-    (payload?: unknown, options?: CallOptions) => Call.unary(method, payload, resolve(method, options)),
-    {
-      stream: (payload?: unknown, options?: CallOptions) => Call.streamed(method, payload, resolve(method, options)),
-      send: (payload?: unknown, options?: CallOptions) => Call.oneWay(method, payload, resolve(method, options))
-    }
-  )
+  const using = SchemaCodec.isVoid(action.payload)
+    ? <A>(run: Run<A>) =>
+        (options?: CallOptions) =>
+          run(method, undefined, resolve(method, options))
+    : <A>(run: Run<A>) =>
+        (payload: unknown = {}, options?: CallOptions) =>
+          run(method, payload, resolve(method, options))
+  return Object.assign(using(Call.unary), { stream: using(Call.streamed), send: using(Call.oneWay) })
 }
+
+type Run<A> = (method: Call.Method, payload: unknown, settings: Call.Settings) => A
+
+/**
+ * Runs a streamed call: gives every step to a function, in order, and succeeds with the result, as Daebus' `on_progress` does.
+ *
+ * `users.import_users.stream({ rows }).pipe(Caller.onProgress((step) => Effect.log(step)))`
+ */
+export const onProgress =
+  <Progress, X, E2, R2>(step: (progress: Progress) => Effect.Effect<X, E2, R2>) =>
+  <Success, E, R>(stream: Stream.Stream<Event<Progress, Success>, E, R>): Effect.Effect<Success, E | E2, R | R2> =>
+    Effect.suspend(() => {
+      let result: { readonly value: Success } | undefined
+      return Effect.flatMap(
+        Stream.runForEach(stream, (event): Effect.Effect<unknown, E2, R2> => {
+          if (event._tag === "Progress") return step(event.value)
+          result = event
+          return Effect.void
+        }),
+        // A call's stream ends with its result or fails.
+        () =>
+          result === undefined
+            ? Effect.die(new Error("the stream ended without a result"))
+            : Effect.succeed(result.value)
+      )
+    })
 
 /** Calls a service by names and plain JSON, without a contract: for tools, gateways and first steps. */
 export interface Dynamic {
@@ -100,8 +131,8 @@ export interface Dynamic {
 }
 
 /**
- * Makes a caller without a contract. Nothing is checked; declared errors of the service arrive as `RemoteError` with the
- * error's JSON as its payload.
+ * Makes a caller without a contract. Nothing is checked. A declared error of the service arrives as `RemoteError`: its text, and
+ * as `payload` what the service sent, where `failure` is the error's JSON.
  *
  * Errors: `TransportError`, as {@link make}; dies with `InvalidName` for a name no service can have.
  */
@@ -117,7 +148,7 @@ export const dynamic = (service: string): Effect.Effect<Dynamic, TransportError,
         progress: undefined
       })
     const using =
-      <A>(run: (method: Call.Method, payload: unknown, settings: Call.Settings) => A) =>
+      <A>(run: Run<A>) =>
       (action: string, payload: Json = {}, options?: CallOptions): A => {
         const prepared = method(action)
         return run(prepared, payload, resolve(prepared, options))

@@ -1,6 +1,7 @@
 /** A channel for events and the schema of what is published there. Everyone who listens gets every message. */
 import * as Data from "effect/Data"
-import { type AnySchema, asSchema, type SchemaInput, type ToSchema } from "./Action.ts"
+import type * as Schema from "effect/Schema"
+import { type AnySchema, asSchema, type ToSchema } from "./Action.ts"
 import * as Glob from "./Glob.ts"
 import * as Name from "./Name.ts"
 
@@ -34,6 +35,9 @@ export class NotCovered extends Data.TaggedError("NotCovered")<{ readonly patter
   }
 }
 
+/** A schema of objects, or the fields of a struct. */
+export type MessageInput = Schema.Codec<any, object> | { readonly [field: string]: AnySchema }
+
 type Globbed = `${string}${"*" | "?" | "["}${string}`
 
 /**
@@ -43,7 +47,7 @@ type Globbed = `${string}${"*" | "?" | "["}${string}`
  * that Daebus listeners accept.
  * Errors: throws `InvalidName`.
  */
-export const make = <const Channel extends string, Input extends SchemaInput>(
+export const make = <const Channel extends string, Input extends MessageInput>(
   channel: Channel,
   message: Input
 ): Channel extends Globbed ? Pattern<Channel, ToSchema<Input>> : Topic<Channel, ToSchema<Input>> => {

@@ -11,7 +11,7 @@ import type * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
-import { type DuplicateHandler, host } from "./internal/host.ts"
+import { host } from "./internal/host.ts"
 import type * as Mount from "./internal/mount.ts"
 import * as Place from "./internal/place.ts"
 import * as Options from "./Options.ts"
@@ -45,7 +45,10 @@ export type ServicesOf<Handlers> = {
 }[keyof Handlers]
 
 type NoOthers<Handlers, S extends Service.Any> = {
-  readonly [Name in Exclude<keyof Handlers, Service.ActionName<S>>]: never
+  readonly [Name in Exclude<
+    keyof Handlers,
+    Service.ActionName<S>
+  >]: `${Name & string} is no action of ${S["serviceName"]}`
 }
 
 /**
@@ -53,18 +56,14 @@ type NoOthers<Handlers, S extends Service.Any> = {
  * more, lets what runs end within `grace`, and answers the rest with `Draining`.
  *
  * Shape: a record of handlers, or an Effect that makes one, which may keep resources and callers in its Scope.
- * Errors: `DuplicateHandler` when the process has a handler for one of the actions on this transport already;
- * `TransportError` when the channel cannot be subscribed to.
+ * Errors: `TransportError` when the channel cannot be subscribed to. Dies with `DuplicateHandler` when the process has a
+ * handler for one of the actions on this transport already.
  */
 export const layer = <S extends Service.Any, Handlers extends HandlersOf<S>, E = never, R = never>(
   service: S,
   handlers: (Handlers & NoOthers<Handlers, S>) | Effect.Effect<Handlers & NoOthers<Handlers, S>, E, R>,
   options?: Options.Options
-): Layer.Layer<
-  never,
-  E | DuplicateHandler | TransportError,
-  Transport | Exclude<R, Scope.Scope> | ServicesOf<Handlers>
-> => {
+): Layer.Layer<never, E | TransportError, Transport | Exclude<R, Scope.Scope> | ServicesOf<Handlers>> => {
   const place = `Handlers.layer at ${Place.ofCaller()}`
   return Layer.effectDiscard(
     Effect.gen(function* () {
@@ -95,31 +94,28 @@ export type ProvidedOf<S extends Service.Any> = {
 /**
  * Gives the handler of one action by its own Layer. Nothing is served until {@link serve} has them all.
  *
- * Shape: a handler, or an Effect that makes one.
- * Errors: `DuplicateHandler`, as {@link layer}.
+ * Shape: a handler, or an Effect that makes one. Write the Effect's handler as an arrow (`Effect.map(Database, (db) => ({ id }) =>
+ * …)`): TypeScript cannot tell the payload's type to a generator inside another.
+ * Errors: dies with `DuplicateHandler`, as {@link layer}.
  */
 export const handler = <
   S extends Service.Any,
-  const Name extends Service.ActionName<S>,
-  H extends Handler<S["actions"][Name]>,
+  const Name extends keyof S["actions"] & string,
+  R,
   E = never,
-  R = never
+  R2 = never
 >(
   service: S,
   name: Name,
-  handler: H | Effect.Effect<H, E, R>
-): Layer.Layer<
-  Provided<S["serviceName"], Name>,
-  E | DuplicateHandler,
-  Transport | Exclude<R, Scope.Scope> | ServicesOf<{ readonly handler: H }>
-> => {
+  handler: Handler<S["actions"][Name], R> | Effect.Effect<Handler<S["actions"][Name], R>, E, R2>
+): Layer.Layer<Provided<S["serviceName"], Name>, E, Transport | R | Exclude<R2, Scope.Scope>> => {
   const place = `Handlers.handler at ${Place.ofCaller()}`
   return Layer.effect(
     providedKey(service, name),
     Effect.gen(function* () {
       const { claim } = yield* host
       yield* claim(service.serviceName, name, place)
-      const made: Handler<S["actions"][Name]> = Effect.isEffect(handler) ? yield* handler : handler
+      const made = (Effect.isEffect(handler) ? yield* handler : handler) as Handler<any>
       return toEntry(service.actions[name]!, made, yield* Effect.context<never>())
     })
   ) as any

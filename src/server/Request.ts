@@ -16,8 +16,6 @@ export interface Request {
   readonly service: string
   /** The name of the action; empty below a listener. */
   readonly action: string
-  /** The channel the message came on, with the transport's prefix. */
-  readonly channel: string
   /** Where the answer goes; nothing for a one-way message. */
   readonly replyTo: string | undefined
   /** What the caller sent along, by name. */

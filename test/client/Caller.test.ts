@@ -221,6 +221,11 @@ describe("Caller", () => {
         { _tag: "Success", value: { imported: 2 } }
       ])
       assert.deepStrictEqual(yield* users.import_users({ rows: ["a", "b"] }), { imported: 2 })
+      const steps: Array<number> = []
+      const result = yield* users.import_users
+        .stream({ rows: ["a", "b"] })
+        .pipe(Caller.onProgress(({ done }) => Effect.sync(() => steps.push(done))))
+      assert.deepStrictEqual([steps, result], [[1, 2], { imported: 2 }])
       const failed = yield* Effect.flip(Stream.runDrain(users.get_user.stream({ id: "2" })))
       assert.instanceOf(failed, UserNotFound)
     }).pipe(Effect.provide(Bus))
@@ -276,7 +281,7 @@ describe("Caller", () => {
       const Live = Handlers.layer(Head, { read: () => Effect.map(Request.current, ({ headers }) => ({ ...headers })) })
       yield* Effect.gen(function* () {
         const head = yield* Caller.make(Head)
-        assert.deepStrictEqual(yield* head.read(undefined, { headers: { tenant: "a", __proto__: "b" } as never }), {
+        assert.deepStrictEqual(yield* head.read({ headers: { tenant: "a", __proto__: "b" } as never }), {
           tenant: "a"
         })
         assert.deepStrictEqual(yield* head.read(), {})

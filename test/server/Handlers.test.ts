@@ -126,7 +126,7 @@ describe("Handlers", () => {
       const One = Handlers.layer(Gate, handlers)
       const Two = Handlers.handler(Gate, "ping", handlers.ping)
       const exit = yield* Effect.exit(Effect.provide(Effect.void, onMemory(Layer.mergeAll(One, Two) as typeof One)))
-      const error = Option.getOrThrow(Exit.findErrorOption(exit)) as Handlers.DuplicateHandler
+      const error = Exit.isFailure(exit) ? (Cause.squash(exit.cause) as Error) : undefined
       assert.instanceOf(error, Handlers.DuplicateHandler)
       assert.include(error.message, "gate.ping has two handlers")
       assert.match(error.message, /Handlers\.layer at .*Handlers\.test\.ts:\d+/)

@@ -82,7 +82,6 @@ describe("Request", () => {
         assert.deepInclude(request, {
           service: "who",
           action: "am_i",
-          channel: "staging:who",
           headers: { tenant: "acme" },
           payload: { tag: "a", hops: 0 }
         })

@@ -39,7 +39,7 @@ const rest = { import_users: () => Effect.succeed({ imported: 0 }), ping: () => 
 describe("Handlers.layer", () => {
   it("asks for what the handlers need, and for a transport", () => {
     expectTypeOf(Handlers.layer(Users, { get_user: find, ...rest })).toEqualTypeOf<
-      Layer.Layer<never, Handlers.DuplicateHandler | Transport.TransportError, Transport.Transport | Database>
+      Layer.Layer<never, Transport.TransportError, Transport.Transport | Database>
     >()
   })
 
@@ -51,11 +51,7 @@ describe("Handlers.layer", () => {
       return { get_user: ({ id }: { readonly id: string }) => database.find(id), ...rest }
     })
     expectTypeOf(Handlers.layer(Users, handlers)).toEqualTypeOf<
-      Layer.Layer<
-        never,
-        OtherError | Handlers.DuplicateHandler | Transport.TransportError,
-        Transport.Transport | Database
-      >
+      Layer.Layer<never, OtherError | Transport.TransportError, Transport.Transport | Database>
     >()
   })
 
@@ -115,7 +111,7 @@ describe("Handlers.layer", () => {
         new User({ id: "", name: "" })
       )
     expectTypeOf(Handlers.layer(Users, { get_user: scoped, ...rest })).toEqualTypeOf<
-      Layer.Layer<never, Handlers.DuplicateHandler | Transport.TransportError, Transport.Transport | Scope.Scope>
+      Layer.Layer<never, Transport.TransportError, Transport.Transport | Scope.Scope>
     >()
   })
 
@@ -131,7 +127,7 @@ describe("Handlers.handler and serve", () => {
 
   it("is complete when every handler is there", () => {
     expectTypeOf(Handlers.serve(Users).pipe(Layer.provide([GetUser, ImportUsers, Ping]))).toEqualTypeOf<
-      Layer.Layer<never, Handlers.DuplicateHandler | Transport.TransportError, Transport.Transport | Database>
+      Layer.Layer<never, Transport.TransportError, Transport.Transport | Database>
     >()
   })
 
@@ -139,10 +135,30 @@ describe("Handlers.handler and serve", () => {
     expectTypeOf(Handlers.serve(Users).pipe(Layer.provide([GetUser, ImportUsers]))).toEqualTypeOf<
       Layer.Layer<
         never,
-        Handlers.DuplicateHandler | Transport.TransportError,
+        Transport.TransportError,
         Transport.Transport | Database | Handlers.Provided<"user_service", "ping">
       >
     >()
+  })
+
+  it("gives each handler its decoded payload, also in a generator", () => {
+    Handlers.handler(
+      Users,
+      "import_users",
+      Effect.fnUntraced(function* ({ rows }, { progress }) {
+        expectTypeOf(rows).toEqualTypeOf<ReadonlyArray<User>>()
+        yield* progress({ done: 1 })
+        return { imported: rows.length }
+      })
+    )
+    Handlers.handler(
+      Users,
+      "get_user",
+      Effect.map(Database, (database) => ({ id }) => {
+        expectTypeOf(id).toEqualTypeOf<string>()
+        return database.find(id)
+      })
+    )
   })
 
   it("refuses an action that does not exist, a wrong result and an undeclared error", () => {
@@ -164,6 +180,10 @@ describe("Caller", () => {
     expectTypeOf(users.import_users.stream({ rows: [] })).toEqualTypeOf<
       Stream.Stream<Caller.Event<{ readonly done: number }, { readonly imported: number }>, CallError.CallError>
     >()
+    expectTypeOf(users.ping({ timeout: "1 second" })).toEqualTypeOf<Effect.Effect<void, CallError.CallError>>()
+    expectTypeOf(
+      users.import_users.stream({ rows: [] }).pipe(Caller.onProgress(({ done }) => Effect.log(done)))
+    ).toEqualTypeOf<Effect.Effect<{ readonly imported: number }, CallError.CallError>>()
     // @ts-expect-error: the payload is missing
     users.get_user()
     // @ts-expect-error: the payload has the wrong type
@@ -193,6 +213,11 @@ describe("Topic", () => {
       expectTypeOf(event).toEqualTypeOf<{ readonly type: string }>()
       return Effect.void
     })
+  })
+
+  it("carries objects", () => {
+    // @ts-expect-error: Daebus' listeners hear objects only
+    Topic.make("user_events", Schema.String)
   })
 
   it("cannot be published to when it is a pattern", () => {

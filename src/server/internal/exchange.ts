@@ -33,7 +33,6 @@ export interface Codecs {
 /** Writes one message's answers, the final one at most once. */
 export class Exchange extends TimerWheel.Entry implements Request {
   readonly service: string
-  readonly channel: string
   readonly replyTo: string | undefined
   readonly envelope: Envelope.Request
   readonly codecs: Codecs
@@ -43,19 +42,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
   answered = false
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
 
-  constructor(
-    link: Link,
-    codecs: Codecs,
-    service: string,
-    channel: string,
-    envelope: Envelope.Request,
-    replyTo: string | undefined
-  ) {
+  constructor(link: Link, codecs: Codecs, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
     super()
     this.link = link
     this.codecs = codecs
     this.service = service
-    this.channel = channel
     this.envelope = envelope
     this.replyTo = replyTo
     this.deadline = envelope.timeoutMillis === undefined ? undefined : link.wheel.now() + envelope.timeoutMillis

@@ -15,7 +15,7 @@ import type { Options } from "../Options.ts"
 import { Exchange, type Link } from "./exchange.ts"
 import * as Mount from "./mount.ts"
 
-/** Two handlers for one action of one service over one transport: the layers are not built. */
+/** Two handlers for one action of one service over one transport: a mistake in the program, so the layers die instead of being built. */
 export class DuplicateHandler extends Data.TaggedError("DuplicateHandler")<{
   readonly service: string
   readonly action: string
@@ -33,8 +33,8 @@ interface Mounted {
 
 /** @see {@link host} */
 export interface Host {
-  /** Claims an action for the handler given at a place, until the Scope closes. */
-  readonly claim: (service: string, action: string, place: string) => Effect.Effect<void, DuplicateHandler, Scope.Scope>
+  /** Claims an action for the handler given at a place, until the Scope closes. Dies with {@link DuplicateHandler}. */
+  readonly claim: (service: string, action: string, place: string) => Effect.Effect<void, never, Scope.Scope>
   /** Serves handlers until the Scope closes; then unsubscribes, drains and forgets them, in this order. */
   readonly serve: (
     service: string,
@@ -63,7 +63,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 
   const receiveRequest =
     (service: string, actions: ReadonlyMap<string, Mounted>): Receive =>
-    (frame, channel) => {
+    (frame) => {
       const raw = Codec.parse(frame, maxFrameBytes)
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readRequest(raw)
@@ -72,10 +72,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const mount = (mounted ?? first(actions))?.mount
       if (mount === undefined) return discards.note("Draining")
       if (envelope.replyTo !== undefined && !mount.mayAnswer(envelope.replyTo)) return discards.note("ReplyToRefused")
-      if (mounted !== undefined) return mounted.mount.accept(mounted.entry, service, channel, envelope)
+      if (mounted !== undefined) return mounted.mount.accept(mounted.entry, service, envelope)
       discards.count("UnknownAction")
       for (const other of actions.values()) if (other.mount.options.unknownAction === "ignore") return
-      new Exchange(link, noCodecs, service, channel, envelope, envelope.replyTo).refuse(
+      new Exchange(link, noCodecs, service, envelope, envelope.replyTo).refuse(
         new Reason.UnknownAction({ action: envelope.action.slice(0, 128) }),
         "no"
       )
@@ -90,7 +90,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const topic = Channels.withoutPrefix(transport.prefix, channel)
       for (const { entry, mount } of listening) {
         const answerable = envelope.replyTo === undefined || mount.mayAnswer(envelope.replyTo)
-        mount.accept(entry, topic, channel, answerable ? envelope : { ...envelope, replyTo: undefined })
+        mount.accept(entry, topic, answerable ? envelope : { ...envelope, replyTo: undefined })
       }
     }
 
@@ -119,7 +119,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         Effect.suspend(() => {
           const key = `${service}.${action}`
           const other = claims.get(key)
-          if (other !== undefined) return Effect.fail(new DuplicateHandler({ service, action, places: [other, place] }))
+          if (other !== undefined) return Effect.die(new DuplicateHandler({ service, action, places: [other, place] }))
           claims.set(key, place)
           return Effect.succeed(key)
         }),

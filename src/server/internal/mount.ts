@@ -34,7 +34,7 @@ export interface Entry {
 export interface Mount {
   readonly options: Required<Options>
   /** Takes a message for one of its handlers; it ends in an answer where somebody waits for one. */
-  readonly accept: (entry: Entry, service: string, channel: string, envelope: Envelope.Request) => void
+  readonly accept: (entry: Entry, service: string, envelope: Envelope.Request) => void
   /** True for a channel that answers may be sent to. */
   readonly mayAnswer: (replyTo: string) => boolean
   /** Refuses what comes or waits, lets run what runs for the grace period, then interrupts and answers it. */
@@ -103,15 +103,8 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
     options,
     mayAnswer: (replyTo) =>
       Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
-    accept: (entry, service, channel, envelope) => {
-      const exchange = new Exchange(
-        link,
-        entry.codecs,
-        service,
-        channel,
-        envelope,
-        replyTo(link, options, service, envelope)
-      )
+    accept: (entry, service, envelope) => {
+      const exchange = new Exchange(link, entry.codecs, service, envelope, replyTo(link, options, service, envelope))
       if (draining) return refuse(exchange, new Reason.Draining({}))
       if (!admission.enter({ start: () => begin(entry, exchange), exchange } as Job)) {
         const retryAfterMillis = Math.max(1, Math.ceil((meanMillis * (options.backlog + 1)) / options.concurrency))

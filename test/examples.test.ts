@@ -1,0 +1,362 @@
+import { type ChildProcess, spawn } from "node:child_process"
+import { randomUUID } from "node:crypto"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { stripVTControlCharacters } from "node:util"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as RedisServer from "../src/testing/RedisServer.ts"
+
+const folder = fileURLToPath(new URL("../examples/", import.meta.url))
+
+// What an example prints, line by line. A RegExp where the words are not the example's own.
+const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
+  "01_first_call.ts": ["Hello, Ada!"],
+  "02_errors.ts": [
+    "withdraw 30    { left: 70 }",
+    "withdraw 150   50 missing, instanceof Overdrawn: true",
+    /^withdraw -1 {4}bank\.withdraw: InvalidPayload, .*\["amount"\].* \(no\)$/,
+    "tax report     nobody is there, told at once, started: no",
+    "audit          no answer within 50 ms"
+  ],
+  "03_progress.ts": [
+    "step    1 of 3",
+    "step    2 of 3",
+    "step    3 of 3",
+    "result  3 rows imported",
+    "call    3 rows imported"
+  ],
+  "04_broadcast.ts": [
+    "mail     Welcome, Ada!",
+    "metrics  one more: Ada",
+    "(reached 1 process, with two listeners)",
+    "logger   sensors.kitchen: 21 degrees",
+    "freezer  too warm",
+    "logger   sensors.cellar: 4 degrees"
+  ],
+  "05_context.ts": [
+    "documents.open for ada: found Plan",
+    "documents.open for ada: rendered Plan",
+    "documents.open for bob: found Bill",
+    "documents.open for bob: rendered Bill",
+    "outside of a handler: None"
+  ],
+  "06_dependencies.ts": ["total  1200 cents", "rate   19 percent"],
+  "07_daebus_style.ts": [
+    "caller   Progress { percent: 50 }",
+    "caller   Progress { percent: 100 }",
+    "service  answered, and goes on",
+    "caller   Success { stored: '/files/notes.txt' }",
+    "caller   RemoteError: will not store virus.exe"
+  ],
+  "08_dynamic.ts": [
+    'Oslo   {"celsius":-4,"at":"1970-01-01T00:00:00.000Z"}',
+    'stream {"_tag":"Progress","value":"asking the station"}',
+    'stream {"_tag":"Success","value":{"celsius":-4,"at":"1970-01-01T00:00:00.000Z"}}',
+    /^error .*"_tag":"NotFound","city":"Atlantis"/,
+    /^refused weather\.now: InvalidPayload, .*\["city"\]/,
+    /^refused weather\.tomorrow: UnknownAction, .*"tomorrow"/
+  ],
+  "09_shop.ts": [
+    "A small shop, over memory",
+    "",
+    "Ada orders two mugs: a call, and a call below it",
+    "   1           ada → orders         2 × mug, please, from card 4242",
+    "   2        orders → payments       charge 24 euros to card 4242",
+    "   3      payments → orders         charged, receipt r-1",
+    "   4        orders ⇒ everyone       order_placed o-1",
+    "   5        orders → ada            your order is o-1",
+    "",
+    "Everyone who listens hears of it: a broadcast",
+    "   6  order_placed ⇒ mail           writes letter 1: thank you for o-1, Ada",
+    "   7  order_placed ⇒ stock          takes 2 × mug off the shelf, 8 left",
+    "",
+    "Bob's card is declined: a declared error, the same class on every side",
+    "   8           bob → orders         9 × mug, please, from card 1111",
+    "   9        orders → payments       charge 108 euros to card 1111",
+    "  10      payments → orders         CardDeclined: 108 euros are over the limit of card 1111",
+    "  11        orders → bob            CardDeclined: 108 euros are over the limit of card 1111",
+    "                                    (no order was placed, and nobody heard of it)",
+    "",
+    "Ada watches her parcel being packed: progress, then the result",
+    "  12           ada → warehouse      pack o-1",
+    "  13     warehouse → notifications  tell Ada that o-1 is being packed",
+    "  14 notifications → warehouse      sent as letter 2",
+    "  15     warehouse → ada            1 of 2 packed",
+    "  16     warehouse → ada            2 of 2 packed",
+    "  17     warehouse → ada            done, parcel p-o-1",
+    "",
+    "Ada sends it back, but nobody serves returns: told at once, not after a timeout",
+    "  18           ada → returns        send back o-1",
+    /^ {2}19 {6}fiberbus → ada {12}CallError: returns\.send_back: NoResponders, /,
+    "                                    (started: no, so it is safe to try again)",
+    "",
+    /^The code is in examples\/shop\. /
+  ],
+  "10_redis.ts": ["over   memory (at-most-once)", "total  5"]
+}
+
+/** Examples of several files or processes, which have tests of their own below. */
+const folders = ["11_two_processes"]
+/** What is no example itself, but a part of one. */
+const parts = { shop: "09_shop.ts" }
+
+interface Ended {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+interface Running {
+  readonly child: ChildProcess
+  /** Waits until the text has been printed. Fails when the process ends without it. */
+  readonly printed: (text: string) => Effect.Effect<void, Error>
+  readonly ended: Effect.Effect<Ended>
+}
+
+interface RunOptions {
+  readonly args?: ReadonlyArray<string>
+  readonly env?: Readonly<Record<string, string>>
+  readonly node?: ReadonlyArray<string>
+}
+
+// Nothing of the tests' own environment reaches an example: neither colours nor a Redis.
+const clean = Object.fromEntries(
+  ["PATH", "HOME", "TMPDIR"].flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]))
+)
+
+const start = (file: string, { args = [], env = {}, node = [] }: RunOptions = {}) =>
+  Effect.acquireRelease(
+    Effect.sync((): Running => {
+      const child = spawn(
+        process.execPath,
+        ["--conditions=fiberbus-source", ...node, Path.join(folder, file), ...args],
+        { env: { ...clean, ...env }, stdio: ["ignore", "pipe", "pipe"] }
+      )
+      let stdout = ""
+      let stderr = ""
+      let end: Ended | undefined
+      const changed = new Set<() => void>()
+      const change = () => {
+        for (const check of [...changed]) check()
+      }
+      child.stdout.setEncoding("utf8").on("data", (text: string) => {
+        stdout += text
+        change()
+      })
+      child.stderr.setEncoding("utf8").on("data", (text: string) => {
+        stderr += text
+      })
+      child.on("close", (status) => {
+        end = { status, stdout, stderr }
+        change()
+      })
+      const when = <A, E = never>(look: () => Effect.Effect<A, E> | undefined) =>
+        Effect.callback<A, E>((resume) => {
+          const check = () => {
+            const found = look()
+            if (found === undefined) return
+            changed.delete(check)
+            resume(found)
+          }
+          changed.add(check)
+          check()
+          return Effect.sync(() => changed.delete(check))
+        })
+      return {
+        child,
+        ended: when(() => (end === undefined ? undefined : Effect.succeed(end))),
+        printed: (text) =>
+          when<void, Error>(() => {
+            if (stdout.includes(text)) return Effect.void
+            return end === undefined
+              ? undefined
+              : Effect.fail(new Error(`${file} ended without printing ${text}:\n${stdout}${stderr}`))
+          })
+      }
+    }),
+    ({ child }) => Effect.sync(() => child.kill("SIGKILL"))
+  )
+
+const run = (file: string, options?: RunOptions) =>
+  Effect.scoped(Effect.flatMap(start(file, options), ({ ended }) => ended))
+
+const linesOf = (text: string) => text.replace(/\n$/, "").split("\n")
+
+const assertWell = ({ status, stderr }: Ended) => {
+  assert.strictEqual(stderr, "")
+  assert.strictEqual(status, 0)
+}
+
+const assertTranscript = (stdout: string, expected: ReadonlyArray<string | RegExp>) => {
+  const lines = linesOf(stdout)
+  // Lines that fit their pattern are replaced by it, so that a failure shows the whole transcript side by side.
+  const shown = lines.map((line, index) => {
+    const wanted = expected[index]
+    return wanted instanceof RegExp && wanted.test(line) ? String(wanted) : line
+  })
+  assert.deepStrictEqual(
+    shown,
+    expected.map((wanted) => (wanted instanceof RegExp ? String(wanted) : wanted))
+  )
+}
+
+const entries = Fs.readdirSync(folder).sort()
+const examples = entries.filter((name) => name.endsWith(".ts"))
+
+describe("examples", () => {
+  it("are all known to this test", () => {
+    assert.deepStrictEqual(
+      entries.filter((name) => name !== "README.md"),
+      [...Object.keys(transcripts), ...folders, ...Object.keys(parts)].sort()
+    )
+  })
+
+  it("are numbered without a gap", () => {
+    const numbers = [...examples, ...folders].sort().map((name) => Number(name.slice(0, 2)))
+    assert.deepStrictEqual(
+      numbers,
+      numbers.map((_, index) => index + 1)
+    )
+  })
+
+  it("tell their lesson in the first line", () => {
+    for (const name of Fs.readdirSync(folder, { recursive: true, encoding: "utf8" })) {
+      if (!name.endsWith(".ts")) continue
+      assert.match(Fs.readFileSync(Path.join(folder, name), "utf8"), /^\/\/ [A-Z].{20,}\.\n/, name)
+    }
+  })
+
+  it("have no part that is not used", () => {
+    for (const [part, user] of Object.entries(parts)) {
+      const files = Fs.readdirSync(Path.join(folder, part))
+      const sources = [user, ...files.map((file) => Path.join(part, file))]
+        .map((file) => Fs.readFileSync(Path.join(folder, file), "utf8"))
+        .join("\n")
+      for (const file of files) assert.match(sources, new RegExp(`from "\\./(${part}/)?${file}"`))
+    }
+  })
+
+  it("begin with a call in under thirty lines", () => {
+    assert.isBelow(linesOf(Fs.readFileSync(Path.join(folder, "01_first_call.ts"), "utf8")).length, 30)
+  })
+
+  for (const name of examples) {
+    it.live(`${name} shows its lesson`, () =>
+      Effect.gen(function* () {
+        const ended = yield* run(name)
+        assertWell(ended)
+        assertTranscript(ended.stdout, transcripts[name] ?? [])
+      })
+    )
+  }
+})
+
+describe("the demo", () => {
+  it.live("in memory loads no Redis client", () =>
+    Effect.gen(function* () {
+      const refuse = `import { registerHooks } from "node:module"
+        registerHooks({ resolve(name, context, next) {
+          if (name === "ioredis") throw new Error("loads ioredis")
+          return next(name, context)
+        } })`
+      const node = [`--import=data:text/javascript,${encodeURIComponent(refuse)}`]
+      assertWell(yield* run("09_shop.ts", { node }))
+      // The hook does see it where it is loaded.
+      const { stdout } = yield* run("09_shop.ts", { node, args: ["--redis", "redis://127.0.0.1:1"] })
+      assert.include(stdout, "loads ioredis")
+    })
+  )
+
+  it.live("is coloured on request, and says the same", () =>
+    Effect.gen(function* () {
+      const plain = yield* run("09_shop.ts")
+      const coloured = yield* run("09_shop.ts", { env: { FORCE_COLOR: "1" } })
+      assert.notInclude(plain.stdout, "\u001b")
+      assert.include(coloured.stdout, "\u001b[")
+      assert.strictEqual(stripVTControlCharacters(coloured.stdout), plain.stdout)
+    })
+  )
+
+  for (const [what, args, line] of [
+    ["a Redis that is not there", ["--redis", "redis://127.0.0.1:1"], /^demo: .*redis:\/\/127\.0\.0\.1:1\b.*\n$/],
+    ["a url that is none", ["--redis", "nonsense"], /^demo: .*url.*\n$/],
+    ["an option it does not have", ["--radish"], /^demo: the only option is --redis redis:\/\/host:port\n$/]
+  ] as const) {
+    it.live(`ends with one line and status 1 for ${what}`, () =>
+      Effect.gen(function* () {
+        const { status, stdout, stderr } = yield* run("09_shop.ts", { args })
+        assert.strictEqual(stdout, "")
+        assert.match(stderr, line)
+        assert.strictEqual(status, 1)
+      })
+    )
+  }
+})
+
+it.layer(RedisServer.layer)("over Redis", (it) => {
+  const withUrl = Effect.map(RedisServer.RedisServer, ({ url }) => ({
+    url,
+    // A Redis of the developer's own may be in use by another run.
+    env: { REDIS_URL: url, FIBERBUS_PREFIX: `examples-${randomUUID()}:` }
+  }))
+
+  it.effect("the demo tells the same as in memory, also beside another one", () =>
+    Effect.gen(function* () {
+      const { url } = yield* withUrl
+      const inMemory = yield* run("09_shop.ts")
+      const overRedis = run("09_shop.ts", { args: ["--redis", url] })
+      for (const ended of yield* Effect.all([overRedis, overRedis], { concurrency: 2 })) {
+        assertWell(ended)
+        const [first, ...rest] = linesOf(ended.stdout)
+        assert.match(first!, /^A small shop, over (rediss?|unix):\/\//)
+        assert.deepStrictEqual(rest, linesOf(inMemory.stdout).slice(1))
+      }
+    })
+  )
+
+  it.effect("10_redis.ts says what it says in memory, by another Layer", () =>
+    Effect.gen(function* () {
+      const { env } = yield* withUrl
+      const ended = yield* run("10_redis.ts", { env })
+      assertWell(ended)
+      assertTranscript(ended.stdout, [/^over {3}(rediss?|unix):\/\/.* \(at-most-once\)$/, "total  5"])
+    })
+  )
+
+  it.effect("11_two_processes: SIGTERM lets a running handler answer its caller, then closes the server", () =>
+    Effect.gen(function* () {
+      const { env } = yield* withUrl
+      const server = yield* start("11_two_processes/server.ts", { env })
+      yield* server.printed("server  ready\n")
+
+      const client = yield* start("11_two_processes/client.ts", { env })
+      yield* client.printed("client  page 1\n")
+      server.child.kill("SIGTERM")
+
+      const asked = yield* client.ended
+      assertWell(asked)
+      assertTranscript(asked.stdout, [
+        "client  page 1",
+        "client  page 2",
+        "client  page 3",
+        "client  got /reports/sales.pdf"
+      ])
+
+      const served = yield* server.ended
+      assertWell(served)
+      assertTranscript(served.stdout, [
+        "server  ready",
+        "server  writes sales",
+        "server  takes no more, ends what runs",
+        "server  has written sales",
+        "server  closed"
+      ])
+
+      const late = yield* run("11_two_processes/client.ts", { env })
+      assertWell(late)
+      assertTranscript(late.stdout, ["client  nobody serves reports, start server.ts first"])
+    })
+  )
+})
