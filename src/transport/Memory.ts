@@ -4,6 +4,7 @@
  * At most once, in order, and bounded: a frame that finds `capacity` others waiting is refused. The embedded default,
  * and what tests run on.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -38,33 +39,34 @@ interface Waiting {
 /** Makes a broker that lives as long as it is referenced; transports made on it hear each other. */
 export const makeBroker = (options?: { readonly capacity?: number }): Broker => {
   const capacity = options?.capacity ?? defaultCapacity
-  const channels = new Map<string, Set<Receive>>()
-  const patterns = new Map<
-    string,
-    { readonly matches: (channel: string) => boolean; readonly receivers: Set<Receive> }
-  >()
+  // Arrays are replaced and never changed: a receiver may subscribe or leave while a frame is given out.
+  const channels = new Map<string, ReadonlyArray<Receive>>()
+  const patterns = new Map<string, Pattern>()
   let waiting: Array<Waiting> = []
   let scheduled = false
 
-  const deliver = ({ channel, frame, sent }: Waiting) => {
-    let count = 0
-    const exact = channels.get(channel)
-    if (exact !== undefined) {
-      for (const receive of exact) {
-        count++
+  const give = (receivers: ReadonlyArray<Receive>, frame: string, channel: string): number => {
+    for (const receive of receivers) {
+      try {
         receive(frame, channel)
+      } catch (defect) {
+        report(channel, defect)
       }
     }
-    if (patterns.size > 0) {
-      for (const { matches, receivers } of patterns.values()) {
-        if (!matches(channel)) continue
-        for (const receive of receivers) {
-          count++
-          receive(frame, channel)
-        }
-      }
+    return receivers.length
+  }
+
+  const deliver = ({ channel, frame, sent }: Waiting) => {
+    const exact = channels.get(channel)
+    let count = exact === undefined ? 0 : give(exact, frame, channel)
+    for (const { matches, receivers } of patterns.values()) {
+      if (matches(channel)) count += give(receivers, frame, channel)
     }
-    sent(undefined, count)
+    try {
+      sent(undefined, count)
+    } catch (defect) {
+      report(channel, defect)
+    }
   }
 
   // A turn of the event loop delivers what had been sent when it began; what that brings goes into the next turn, so
@@ -97,25 +99,38 @@ export const makeBroker = (options?: { readonly capacity?: number }): Broker => 
       }
     },
     subscribe: (target, receive) => {
-      // A wrapper of its own, so that the same function may subscribe twice.
+      // A function of its own, so that the same one may subscribe twice.
       const receiver: Receive = (frame, channel) => receive(frame, channel)
+      const others = (receivers: ReadonlyArray<Receive>) => receivers.filter((other) => other !== receiver)
       if (target._tag === "Channel") {
-        const receivers = channels.get(target.channel) ?? new Set()
-        channels.set(target.channel, receivers.add(receiver))
+        const { channel } = target
+        channels.set(channel, [...(channels.get(channel) ?? []), receiver])
         return () => {
-          receivers.delete(receiver)
-          if (receivers.size === 0 && channels.get(target.channel) === receivers) channels.delete(target.channel)
+          const left = others(channels.get(channel) ?? [])
+          if (left.length === 0) channels.delete(channel)
+          else channels.set(channel, left)
         }
       }
-      const entry = patterns.get(target.pattern) ?? { matches: Glob.matcher(target.pattern), receivers: new Set() }
-      patterns.set(target.pattern, entry)
-      entry.receivers.add(receiver)
+      const { pattern } = target
+      const { matches, receivers } = patterns.get(pattern) ?? { matches: Glob.matcher(pattern), receivers: [] }
+      patterns.set(pattern, { matches, receivers: [...receivers, receiver] })
       return () => {
-        entry.receivers.delete(receiver)
-        if (entry.receivers.size === 0 && patterns.get(target.pattern) === entry) patterns.delete(target.pattern)
+        const left = others(patterns.get(pattern)?.receivers ?? [])
+        if (left.length === 0) patterns.delete(pattern)
+        else patterns.set(pattern, { matches, receivers: left })
       }
     }
   }
+}
+
+interface Pattern {
+  readonly matches: (channel: string) => boolean
+  readonly receivers: ReadonlyArray<Receive>
+}
+
+// One that throws has a bug; the other frames of this turn have nothing to do with it.
+const report = (channel: string, defect: unknown) => {
+  Effect.runFork(Effect.logError(`A callback for ${channel} threw`, Cause.die(defect)))
 }
 
 /** Makes a transport on a broker, or on one of its own. */

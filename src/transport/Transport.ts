@@ -76,7 +76,7 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
   sent: Schema.Literals(["no", "unknown"])
 }) {
   override get message() {
-    return `${this.operation}: ${this.detail}${this.hint === "" ? "" : `. ${this.hint}`}`
+    return `${this.operation}: ${this.detail.replace(/\.$/, "")}${this.hint === "" ? "" : `. ${this.hint}`}`
   }
 }
 

@@ -1,0 +1,439 @@
+/**
+ * One connection to Redis that is kept up: connects, tells life from death, reconnects, and ends every command once.
+ *
+ * ioredis is trusted with the protocol only. Each attempt gets a client of its own that never reconnects, resends or
+ * resubscribes, and no promise of it is awaited: commands stand in a queue of ours until their reply, their deadline or
+ * the end of the connection, whichever is first.
+ *
+ * All timers here are Node's and not Effect's `Clock`: they guard a real socket, which TestClock cannot move, and they
+ * end with the link.
+ */
+import { performance } from "node:perf_hooks"
+import * as Effect from "effect/Effect"
+import { Redis } from "ioredis"
+import { TransportError } from "../Transport.ts"
+import * as redisError from "./redisError.ts"
+import type { Settings } from "./redisOptions.ts"
+
+/** Called exactly once per command. */
+export type Done = (error: TransportError | undefined, reply: unknown) => void
+
+/** What the owner of a link is told. */
+export interface Owner {
+  /** A new client is connected: listen to its events and give the first commands. The link is up when all are answered. */
+  readonly prepare: (client: Redis) => void
+  readonly up: () => void
+  /** The connection is gone, or an attempt to reconnect failed. `wasUp` is true once per loss. */
+  readonly down: (error: TransportError, wasUp: boolean) => void
+}
+
+/** @see {@link make} */
+export interface RedisLink {
+  /** Connects for the first time. Fails with what went wrong; after that the link keeps itself up until it is closed. */
+  readonly start: Effect.Effect<void, TransportError>
+  readonly isUp: () => boolean
+  /** Bytes given to `command` that Redis has not answered yet. */
+  readonly bytesInFlight: () => number
+  /** Sends a command. `done` is called exactly once: on the reply, at the deadline, or when the connection is lost. */
+  readonly command: (name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
+  /** Says that a whole message has come in, which is a sign of life. */
+  readonly alive: () => void
+  /** Takes no more commands, gives the last ones up to a second to be answered, and closes the socket. Never hangs. */
+  readonly close: Effect.Effect<void>
+}
+
+/** Writes above this size are not held back for others of the same turn: copying costs more than the system call. */
+const directBytes = 16_384
+/** A link is asked for a sign of life by PING after one command timeout of silence, and is dead after so many. */
+const deadTimeouts = 3
+/** A link that has been up for this long starts again with short waits when it is lost. */
+const steadyMillis = 5000
+/** What closing waits for replies. */
+const closeMillis = 1000
+
+type State = "waiting" | "expired" | "settled"
+
+interface Command {
+  readonly name: string
+  readonly subject: string
+  readonly bytes: number
+  readonly at: number
+  readonly heartbeat: boolean
+  state: State
+  done: Done
+}
+
+/** Makes a link that is not connected yet. The name is shown by Redis' CLIENT LIST. */
+export const make = (settings: Settings, name: string, owner: Owner): RedisLink => {
+  let phase: "idle" | "connecting" | "preparing" | "up" | "down" | "closed" = "idle"
+  let client: Redis | undefined
+  let first: ((error: TransportError | undefined) => void) | undefined
+  let closing = false
+  let attempts = 0
+  let upSince = 0
+  let connectTimer: NodeJS.Timeout | undefined
+  let reconnectTimer: NodeJS.Timeout | undefined
+  let sweepTimer: NodeJS.Timeout | undefined
+  let onIdle: (() => void) | undefined
+
+  // Oldest first. Replies come in this order, so only the head is ever looked at.
+  let queue: Array<Command> = []
+  let head = 0
+  let expired = 0
+  let inFlight = 0
+  let signs = 0
+
+  let corked: Redis["stream"] | undefined
+  let flushing = false
+
+  const connectOperation = `connect to ${settings.name}`
+  const place = (operation: string, sent: TransportError["sent"], command?: { name: string; subject: string }) => ({
+    operation,
+    sent,
+    user: settings.user,
+    command,
+    tls: settings.tls,
+    scrub: settings.scrub
+  })
+  // Made once per loss and shared by all it concerns: there may be tens of thousands.
+  let refusal = notConnected(settings.name, "it has not been connected yet")
+
+  const attempt = () => {
+    phase = "connecting"
+    const candidate = new Redis(settings.clientOptions(`fiberbus:${name}`))
+    client = candidate
+    const current = () => client === candidate
+    const timer = setTimeout(() => {
+      if (!current() || phase !== "connecting") return
+      const accepted = socketOf(candidate)?.connecting === false
+      const missing = `the connection was accepted, but ${settings.tls && candidate.status === "connecting" ? "TLS" : "the handshake"} was not answered`
+      lose(
+        new TransportError({
+          kind: "Timeout",
+          operation: connectOperation,
+          detail: `${accepted ? missing : "no connection"} within ${settings.connectTimeoutMillis} ms`,
+          hint: settings.tls
+            ? "Check that a Redis with TLS listens there"
+            : "Check that a Redis without TLS listens there, and that it is not overloaded",
+          sent: "no"
+        })
+      )
+    }, settings.connectTimeoutMillis)
+    connectTimer = timer
+    candidate.on("error", (error: unknown) => {
+      if (current()) lose(redisError.fromUnknown(error, place(connectOperation, "no")))
+    })
+    candidate.on("close", () => {
+      if (current()) lose(closedByServer())
+    })
+    candidate.on("ready", () => {
+      if (!current()) return
+      clearTimeout(timer)
+      phase = "preparing"
+      owner.prepare(candidate)
+      probe((error) => {
+        if (!current() || phase !== "preparing") return
+        if (error !== undefined) return lose(error)
+        phase = "up"
+        upSince = performance.now()
+        owner.up()
+        first?.(undefined)
+        first = undefined
+      })
+    })
+    // What goes wrong comes as an event, with its cause.
+    candidate.connect().catch(() => {})
+  }
+
+  const closedByServer = () =>
+    redisError.fromUnknown(new Error("the server closed the connection"), place(connectOperation, "no"))
+
+  // Replies are matched by order alone. One that carries its question back shows that none has slipped.
+  const probe = (done: (error: TransportError | undefined) => void) => {
+    const question = `fiberbus ${Math.random()}`
+    write("ping", [question], 0, false, (error, reply) => {
+      const answer = Array.isArray(reply) ? reply[1] : reply
+      if (error !== undefined || answer === question) return done(error)
+      done(
+        new TransportError({
+          kind: "ProtocolError",
+          operation: connectOperation,
+          detail: "PING was answered with something else",
+          hint: "",
+          sent: "no"
+        })
+      )
+    })
+  }
+
+  const lose = (error: TransportError) => {
+    const lost = client
+    if (lost === undefined) return
+    const wasUp = phase === "up"
+    client = undefined
+    phase = "down"
+    clearTimeout(connectTimer)
+    destroy(lost)
+    if (wasUp && performance.now() - upSince >= steadyMillis) attempts = 0
+    if (!closing) refusal = notConnected(settings.name, error.detail)
+    const starting = first
+    first = undefined
+    if (starting !== undefined || closing) phase = "closed"
+    else reconnectTimer = setTimeout(attempt, settings.reconnectWaitMillis(attempts++))
+    abandon(
+      new TransportError({
+        kind: error.kind === "Timeout" ? "Timeout" : "ConnectionLost",
+        operation: `wait for ${settings.name}`,
+        detail: `the connection was lost before the reply: ${error.detail}`,
+        hint: "",
+        sent: "unknown"
+      })
+    )
+    owner.down(error, wasUp)
+    starting?.(error)
+  }
+
+  const abandon = (error: TransportError) => {
+    const orphans = queue
+    const from = head
+    queue = []
+    head = 0
+    expired = 0
+    inFlight = 0
+    corked = undefined
+    for (let i = from; i < orphans.length; i++) {
+      const command = orphans[i]!
+      const { state } = command
+      command.state = "settled"
+      if (state === "waiting") command.done(error, undefined)
+    }
+    idle()
+  }
+
+  const idle = () => {
+    if (head === queue.length) onIdle?.()
+  }
+
+  const write = (commandName: string, args: ReadonlyArray<string>, bytes: number, heartbeat: boolean, done: Done) => {
+    const connected = client
+    if (
+      connected === undefined ||
+      (phase !== "up" && phase !== "preparing") ||
+      connected.status !== "ready" ||
+      !connected.stream.writable
+    ) {
+      return done(refusal, undefined)
+    }
+    const command: Command = {
+      name: commandName,
+      subject: args[0] ?? "",
+      bytes,
+      at: performance.now(),
+      heartbeat,
+      state: "waiting",
+      done
+    }
+    queue.push(command)
+    inFlight += bytes
+    const { stream } = connected
+    if (corked !== stream) {
+      corked = stream
+      stream.cork()
+      if (!flushing) {
+        flushing = true
+        setImmediate(flushLater)
+      }
+    }
+    connected.call(commandName, args as Array<string>, (error, reply) => {
+      if (command.state === "settled") return
+      // Not from Redis, hence about the connection as a whole.
+      if (error && !redisError.isReply(error)) {
+        if (client === connected) lose(redisError.fromUnknown(error, place(connectOperation, "no")))
+        return
+      }
+      settle(command, error ?? undefined, reply)
+    })
+    if (bytes > directBytes) flush()
+  }
+
+  const flush = () => {
+    const stream = corked
+    corked = undefined
+    stream?.uncork()
+  }
+
+  const flushLater = () => {
+    flushing = false
+    flush()
+  }
+
+  const settle = (command: Command, error: Error | undefined, reply: unknown) => {
+    const { state, done } = command
+    command.state = "settled"
+    signs++
+    inFlight -= command.bytes
+    while (head < queue.length && queue[head]!.state === "settled") head++
+    if (head === queue.length) {
+      queue = []
+      head = 0
+      expired = 0
+    } else if (head >= 4096 && head * 2 >= queue.length) {
+      queue.splice(0, head)
+      expired = Math.max(0, expired - head)
+      head = 0
+    }
+    if (state === "waiting") {
+      done(
+        error === undefined
+          ? undefined
+          : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
+        reply
+      )
+    }
+    idle()
+  }
+
+  let lastSigns = 0
+  let lastSign = 0
+  let lastSweep = 0
+  let stalled = false
+  const sweepMillis = Math.max(5, Math.min(250, settings.commandTimeoutMillis / 10))
+
+  const sweep = () => {
+    const now = performance.now()
+    const late = now - lastSweep > sweepMillis * 4
+    lastSweep = now
+    if (signs !== lastSigns) {
+      lastSigns = signs
+      lastSign = now
+    }
+    if (client === undefined || (phase !== "up" && phase !== "preparing")) {
+      lastSign = now
+      return
+    }
+    // This process was busy or frozen: answers may be waiting in the socket, so look once more before judging.
+    if (late && !stalled) {
+      stalled = true
+      return
+    }
+    stalled = false
+    if (head === queue.length) {
+      if (now - lastSign >= settings.commandTimeoutMillis) write("ping", [], 0, true, () => {})
+      return
+    }
+    expire(now)
+    const oldest = queue[head]
+    if (oldest === undefined) return
+    // While replies or messages keep coming, a late one is behind others and not lost.
+    const limit =
+      oldest.heartbeat && oldest.state === "waiting"
+        ? deadTimeouts * settings.commandTimeoutMillis
+        : settings.commandTimeoutMillis
+    if (now - Math.max(oldest.at, lastSign) >= limit) lose(silent(oldest, limit))
+  }
+
+  const silent = (oldest: Command, limit: number) =>
+    new TransportError({
+      kind: "Timeout",
+      operation: operationOf(oldest),
+      detail: `no sign of life for ${limit} ms`,
+      hint: "Check the network, and whether a slow command blocks Redis",
+      sent: "unknown"
+    })
+
+  const expire = (now: number) => {
+    let error: TransportError | undefined
+    expired = Math.max(expired, head)
+    while (expired < queue.length) {
+      const command = queue[expired]!
+      if (now - command.at < settings.commandTimeoutMillis) return
+      // The heartbeat has a limit of its own.
+      expired++
+      if (command.heartbeat || command.state !== "waiting") continue
+      command.state = "expired"
+      error ??= new TransportError({
+        kind: "Timeout",
+        operation: `wait for ${settings.name}`,
+        detail: `no reply within ${settings.commandTimeoutMillis} ms`,
+        hint: "Check the network and Redis' load, or raise commandTimeout",
+        sent: "unknown"
+      })
+      command.done(error, undefined)
+    }
+  }
+
+  const end = () => {
+    phase = "closed"
+    clearTimeout(connectTimer)
+    clearTimeout(reconnectTimer)
+    clearInterval(sweepTimer)
+    const last = client
+    client = undefined
+    if (last !== undefined) destroy(last)
+    abandon(closed(settings.name, "unknown"))
+  }
+
+  return {
+    start: Effect.callback((resume) => {
+      first = (error) => resume(error === undefined ? Effect.void : Effect.fail(error))
+      lastSweep = performance.now()
+      sweepTimer = setInterval(sweep, sweepMillis)
+      sweepTimer.unref()
+      attempt()
+      return Effect.sync(end)
+    }),
+    isUp: () => phase === "up",
+    bytesInFlight: () => inFlight,
+    command: (commandName, args, bytes, done) => write(commandName, args, bytes, false, done),
+    alive: () => {
+      signs++
+    },
+    close: Effect.callback<void>((resume) => {
+      closing = true
+      refusal = closed(settings.name, "no")
+      flush()
+      const finish = () => {
+        clearTimeout(timer)
+        onIdle = undefined
+        end()
+        resume(Effect.void)
+      }
+      const timer = setTimeout(finish, closeMillis)
+      // Not up: there is nothing that could still be answered.
+      if (phase !== "up" || head === queue.length) return finish()
+      phase = "closed"
+      onIdle = finish
+    })
+  }
+}
+
+/** The error of whatever comes after the end. */
+export const closed = (name: string, sent: TransportError["sent"]) =>
+  new TransportError({ kind: "Closed", operation: `use ${name}`, detail: "the transport is closed", hint: "", sent })
+
+const notConnected = (name: string, why: string) =>
+  new TransportError({
+    kind: "ConnectionLost",
+    operation: `use ${name}`,
+    detail: `not connected: ${why}`,
+    hint: "It reconnects by itself",
+    sent: "no"
+  })
+
+const operationOf = ({ name, subject, heartbeat }: Command) => {
+  const upper = name.toUpperCase()
+  return heartbeat || upper === "PING" || subject === "" ? upper : `${upper} ${subject}`
+}
+
+const heartbeatless = ({ name, subject }: Command) => ({ name, subject: name === "ping" ? "" : subject })
+
+// Its type says that it is always there, but it comes a turn after the client.
+const socketOf = (client: { readonly stream?: Redis["stream"] }) => client.stream
+
+// `disconnect` alone would wait for the other side to close as well.
+const destroy = (client: Redis) => {
+  const stream = socketOf(client)
+  stream?.on("error", () => {})
+  client.disconnect()
+  stream?.destroy()
+}

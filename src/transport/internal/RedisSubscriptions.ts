@@ -1,0 +1,225 @@
+/**
+ * The subscriptions of one connection: ours and not ioredis', so that they outlive it.
+ *
+ * Each target is subscribed at Redis while it has a receiver. One SUBSCRIBE names one target, and every new connection
+ * is given all of them again.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Redis } from "ioredis"
+import { type Receive, type Target, TransportError } from "../Transport.ts"
+import * as RedisLink from "./RedisLink.ts"
+import type { Settings } from "./redisOptions.ts"
+
+/** @see {@link make} */
+export interface RedisSubscriptions {
+  readonly subscribe: (target: Target, receive: Receive) => Effect.Effect<void, TransportError, Scope.Scope>
+  /** Listens to a new connection and subscribes everything on it. */
+  readonly prepare: (client: Redis) => void
+  /** The connection is gone: nothing is subscribed until the next one. */
+  readonly lost: () => void
+  /** Ends what still waits. */
+  readonly close: () => void
+}
+
+/** What goes wrong where no caller is left to hear of it. */
+export interface Report {
+  /** Redis refused a target that had been subscribed before. */
+  readonly refused: (error: TransportError) => void
+  /** A receiver threw, which it must not. */
+  readonly threw: (channel: string, defect: unknown) => void
+}
+
+type Confirm = (error: TransportError | undefined) => void
+
+interface Subscription {
+  readonly target: Target
+  readonly name: string
+  /** Replaced and never changed, so that a receiver may subscribe or leave while a frame is given out. */
+  receivers: ReadonlyArray<Receive>
+  /** At Redis, on the present connection. `unsure`: asked, and not answered in time. */
+  state: "absent" | "asked" | "unsure" | "confirmed"
+  refusals: number
+  readonly waiting: Set<Confirm>
+}
+
+/** Makes an empty set on a link, which must hand its connections to `prepare`. */
+export const make = (settings: Settings, link: RedisLink.RedisLink, report: Report): RedisSubscriptions => {
+  const channels = new Map<string, Subscription>()
+  const patterns = new Map<string, Subscription>()
+  const retries = new Set<NodeJS.Timeout>()
+  let ended: TransportError | undefined
+
+  const deliver = (receivers: ReadonlyArray<Receive>, frame: Uint8Array, channel: string) => {
+    for (let i = 0; i < receivers.length; i++) {
+      try {
+        receivers[i]!(frame, channel)
+      } catch (defect) {
+        report.threw(channel, defect)
+      }
+    }
+  }
+
+  const mapOf = (target: Target) => (target._tag === "Channel" ? channels : patterns)
+
+  const ask = (subscription: Subscription) => {
+    subscription.state = "asked"
+    const command = subscription.target._tag === "Channel" ? "subscribe" : "psubscribe"
+    link.command(command, [subscription.name], 0, (error) => {
+      // A newer one of this name has its own SUBSCRIBE behind this.
+      if (mapOf(subscription.target).get(subscription.name) !== subscription) return
+      if (error === undefined) {
+        subscription.state = "confirmed"
+        subscription.refusals = 0
+        return confirm(subscription, undefined)
+      }
+      // Lost with the connection, or never sent: the next connection asks again.
+      if (error.kind === "ConnectionLost") return
+      const named = new TransportError({ ...fieldsOf(error), operation: operationOf(subscription) })
+      if (error.kind === "Closed") return confirm(subscription, named)
+      // The link judges whether it is dead. If it lives, asking twice does no harm.
+      subscription.state = error.kind === "Timeout" ? "unsure" : "absent"
+      // Those that wait hear it themselves; the others once, by the log.
+      const others = subscription.receivers.length - subscription.waiting.size
+      confirm(subscription, named)
+      if (others > 0) askLater(subscription, named)
+    })
+  }
+
+  const confirm = (subscription: Subscription, error: TransportError | undefined) => {
+    const waiting = [...subscription.waiting]
+    subscription.waiting.clear()
+    for (const done of waiting) done(error)
+  }
+
+  // One refused target must not cost the others their connection.
+  const askLater = (subscription: Subscription, error: TransportError) => {
+    if (subscription.refusals === 0) report.refused(error)
+    const timer = setTimeout(
+      () => {
+        retries.delete(timer)
+        if (mapOf(subscription.target).get(subscription.name) === subscription && missing(subscription)) {
+          ask(subscription)
+        }
+      },
+      settings.reconnectWaitMillis(subscription.refusals++)
+    )
+    retries.add(timer)
+  }
+
+  const add = (target: Target, receive: Receive): Subscription => {
+    // As it comes back from Redis: half a surrogate pair has no UTF-8 of its own.
+    const name = (target._tag === "Channel" ? target.channel : target.pattern).toWellFormed()
+    const map = mapOf(target)
+    const present = map.get(name)
+    if (present !== undefined) {
+      present.receivers = [...present.receivers, receive]
+      if (missing(present)) ask(present)
+      return present
+    }
+    const subscription: Subscription = {
+      target,
+      name,
+      receivers: [receive],
+      state: "absent",
+      refusals: 0,
+      waiting: new Set()
+    }
+    map.set(name, subscription)
+    ask(subscription)
+    return subscription
+  }
+
+  const remove = (subscription: Subscription, receive: Receive): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const { receivers, target, name, state } = subscription
+      if (!receivers.includes(receive)) return Effect.void
+      subscription.receivers = receivers.filter((other) => other !== receive)
+      const map = mapOf(target)
+      if (subscription.receivers.length > 0 || map.get(name) !== subscription) return Effect.void
+      map.delete(name)
+      if (state === "absent") return Effect.void
+      // Waits for the answer, within the link's limits: once the scope is closed, nobody counts this receiver.
+      return Effect.callback<void>((resume) => {
+        link.command(target._tag === "Channel" ? "unsubscribe" : "punsubscribe", [name], 0, () => resume(Effect.void))
+      })
+    })
+
+  const confirmed = (subscription: Subscription): Effect.Effect<void, TransportError> =>
+    Effect.callback((resume) => {
+      if (subscription.state === "confirmed") return resume(Effect.void)
+      const done: Confirm = (error) => {
+        clearTimeout(timer)
+        resume(error === undefined ? Effect.void : Effect.fail(error))
+      }
+      const timer = setTimeout(() => {
+        subscription.waiting.delete(done)
+        done(
+          new TransportError({
+            kind: link.isUp() ? "Timeout" : "ConnectionLost",
+            operation: operationOf(subscription),
+            detail: `not confirmed within ${settings.commandTimeoutMillis} ms${link.isUp() ? "" : ", the connection is down"}`,
+            hint: "",
+            sent: "unknown"
+          })
+        )
+      }, settings.commandTimeoutMillis)
+      subscription.waiting.add(done)
+      return Effect.sync(() => {
+        clearTimeout(timer)
+        subscription.waiting.delete(done)
+      })
+    })
+
+  const each = (act: (subscription: Subscription) => void) => {
+    for (const subscription of channels.values()) act(subscription)
+    for (const subscription of patterns.values()) act(subscription)
+  }
+
+  return {
+    subscribe: (target, receive) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.suspend(() => {
+          if (ended !== undefined) return Effect.fail(ended)
+          // A function of its own, so that the same one may subscribe twice.
+          const receiver: Receive = (frame, channel) => receive(frame, channel)
+          const subscription = add(target, receiver)
+          return restore(confirmed(subscription)).pipe(
+            Effect.onError(() => remove(subscription, receiver)),
+            Effect.andThen(Effect.addFinalizer(() => remove(subscription, receiver)))
+          )
+        })
+      ),
+    prepare: (client) => {
+      client.on("messageBuffer", (name: Uint8Array, frame: Uint8Array) => {
+        link.alive()
+        const channel = name.toString()
+        const subscription = channels.get(channel)
+        if (subscription !== undefined) deliver(subscription.receivers, frame, channel)
+      })
+      client.on("pmessageBuffer", (pattern: string, name: Uint8Array, frame: Uint8Array) => {
+        link.alive()
+        const subscription = patterns.get(pattern)
+        if (subscription !== undefined) deliver(subscription.receivers, frame, name.toString())
+      })
+      each(ask)
+    },
+    lost: () =>
+      each((subscription) => {
+        subscription.state = "absent"
+      }),
+    close: () => {
+      for (const timer of retries) clearTimeout(timer)
+      retries.clear()
+      ended = RedisLink.closed(settings.name, "no")
+      each((subscription) => confirm(subscription, ended))
+    }
+  }
+}
+
+const missing = ({ state }: Subscription) => state === "absent" || state === "unsure"
+
+const fieldsOf = ({ kind, detail, hint, sent }: TransportError) => ({ kind, detail, hint, sent })
+
+const operationOf = ({ target, name }: Subscription) =>
+  `${target._tag === "Channel" ? "SUBSCRIBE" : "PSUBSCRIBE"} ${name}`
