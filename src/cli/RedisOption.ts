@@ -1,0 +1,65 @@
+/** Which Redis a command talks to. */
+import * as Context from "effect/Context"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as RedisPubSub from "../transport/RedisPubSub.ts"
+import type { Transport, TransportError } from "../transport/Transport.ts"
+import { type Failed, fromTransportError, usage } from "./ExitStatus.ts"
+
+/** The flags that every command has. */
+export const flags = {
+  redis: Flag.Redacted("redis").pipe(
+    Flag.withMetavar("url"),
+    Flag.withDescription(
+      "Where Redis is, e.g. redis://127.0.0.1:6379 (the default), rediss://… for TLS, unix:///path. Default: REDIS_URL. " +
+        "Keep passwords in REDIS_URL or REDIS_PASSWORD: other users can see a command's arguments"
+    ),
+    Flag.optional
+  ),
+  prefix: Flag.String("prefix").pipe(
+    Flag.withMetavar("text"),
+    Flag.withDescription("Put before every channel name. Default: FIBERBUS_PREFIX, or none"),
+    Flag.optional
+  )
+}
+
+/** What {@link flags} were given. */
+export interface RedisOption {
+  readonly redis: Option.Option<Redacted.Redacted<string>>
+  readonly prefix: Option.Option<string>
+}
+
+/** How a transport is made of the options; another one can be provided. */
+export const Connect = Context.Reference<(options: RedisPubSub.Options) => Layer.Layer<Transport, TransportError>>(
+  "fiberbus/cli/RedisOption/Connect",
+  { defaultValue: () => RedisPubSub.layer }
+)
+
+/**
+ * Connects with the flags, and with the environment (`RedisPubSub.environment`) where they say nothing.
+ *
+ * Errors: `Failed` with status 2 for options that cannot be used, 7 for a Redis that cannot.
+ */
+export const layer = (option: RedisOption): Layer.Layer<Transport, Failed> =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const connect = yield* Connect
+      const environment = yield* Effect.mapError(RedisPubSub.environment, (error) =>
+        usage(`the environment's settings cannot be used: ${error.message.replaceAll(/\s+/g, " ")}`)
+      )
+      return Layer.catch(connect(merge(environment, option)), (error) =>
+        Layer.effectContext(Effect.fail(fromTransportError(error)))
+      )
+    })
+  )
+
+const merge = (environment: RedisPubSub.Options, { redis, prefix }: RedisOption): RedisPubSub.Options => {
+  const prefixed = Option.isSome(prefix) ? { ...environment, prefix: prefix.value } : environment
+  if (Option.isNone(redis)) return prefixed
+  // A flag names another address than the environment, not a second one; what else it lacks still comes from there.
+  const { host: _host, port: _port, socketPath: _socketPath, ...rest } = prefixed
+  return { ...rest, url: redis.value }
+}

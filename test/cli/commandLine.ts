@@ -1,0 +1,91 @@
+/** Runs the command line in this process, against a broker in memory and streams that the test holds. */
+import { NodeServices } from "@effect/platform-node"
+import { ConfigProvider, Console, Effect, Layer, PlatformError, Queue, Sink, Stdio, Stream } from "effect"
+import { Memory, type Transport } from "fiberbus"
+import * as Cli from "../../src/cli/Cli.ts"
+import { ExitStatus, WhenInterrupted } from "../../src/cli/ExitStatus.ts"
+import * as RedisOption from "../../src/cli/RedisOption.ts"
+import type * as RedisPubSub from "../../src/transport/RedisPubSub.ts"
+
+export interface Options {
+  readonly stdin?: string | Uint8Array
+  readonly env?: Record<string, string>
+  readonly connect?: (options: RedisPubSub.Options) => Layer.Layer<Transport.Transport, Transport.TransportError>
+  /** Runs before each write to stdout. */
+  readonly onStdout?: Effect.Effect<void, PlatformError.PlatformError>
+}
+
+/** A place to run commands, on a broker of its own. */
+export const make = () => {
+  const broker = Memory.makeBroker()
+  return {
+    /** What services and the test itself use. */
+    layer: Layer.fresh(Memory.layerOptions({ broker })),
+    start: (args: ReadonlyArray<string>, options: Options = {}) => start(broker, args, options),
+    run: (args: ReadonlyArray<string>, options: Options = {}) =>
+      Effect.gen(function* () {
+        const started = start(broker, args, options)
+        const status = yield* started.status
+        return { status, stdout: started.stdout(), stderr: started.stderr() }
+      })
+  }
+}
+
+const start = (broker: Memory.Broker, args: ReadonlyArray<string>, options: Options) => {
+  const whenInterrupted: { status: number } = { status: ExitStatus.interrupted }
+  const out = makeSink(options.onStdout ?? Effect.void)
+  const err = makeSink(Effect.void)
+  const stdin = options.stdin ?? ""
+  const stdio = Stdio.layerTest({
+    stdin: Stream.make(typeof stdin === "string" ? new TextEncoder().encode(stdin) : stdin),
+    stdout: () => out.sink,
+    stderr: () => err.sink
+  })
+  const forbidden = (...values: ReadonlyArray<unknown>) => {
+    throw new Error(`console was used: ${values.join(" ")}`)
+  }
+  return {
+    status: Cli.run(args, "1.2.3").pipe(
+      Effect.provideService(WhenInterrupted, whenInterrupted),
+      Effect.provideService(
+        RedisOption.Connect,
+        options.connect ?? (({ prefix }) => Memory.layerOptions({ broker, prefix: prefix ?? "" }))
+      ),
+      Effect.provideService(Console.Console, { ...console, log: forbidden, error: forbidden }),
+      Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: options.env ?? {} }))),
+      Effect.provide(stdio),
+      Effect.provide(NodeServices.layer)
+    ),
+    stdout: out.text,
+    stderr: err.text,
+    /** Waits for the next line. */
+    nextOut: Queue.take(out.lines),
+    nextErr: Queue.take(err.lines),
+    /** What the process would end with after a signal. */
+    whenInterrupted
+  }
+}
+
+const makeSink = (before: Effect.Effect<void, PlatformError.PlatformError>) => {
+  const lines = Effect.runSync(Queue.unbounded<string>())
+  let text = ""
+  const write = (chunk: string | Uint8Array) =>
+    Effect.andThen(
+      before,
+      Effect.sync(() => {
+        const part = typeof chunk === "string" ? chunk : new TextDecoder().decode(chunk)
+        text += part
+        for (const line of part.split("\n").slice(0, -1)) Queue.offerUnsafe(lines, line)
+      })
+    )
+  return { lines, text: () => text, sink: Sink.forEach(write) }
+}
+
+/** A platform's error for a write that failed. */
+export const writeFailed = (code: string) =>
+  PlatformError.systemError({
+    module: "Stdio",
+    method: "stdout",
+    _tag: "Unknown",
+    cause: Object.assign(new Error(`write ${code}`), { code })
+  })
