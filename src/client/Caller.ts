@@ -11,7 +11,6 @@ import type { Json } from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Action from "../contract/Action.ts"
-import * as Name from "../contract/Name.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
@@ -131,14 +130,13 @@ export interface Dynamic {
 }
 
 /**
- * Makes a caller without a contract. Nothing is checked. A declared error of the service arrives as `RemoteError`: its text, and
- * as `payload` what the service sent, where `failure` is the error's JSON.
+ * Makes a caller without a contract. Nothing is checked, so that services of any name and kind can be reached. A declared error of
+ * the service arrives as `RemoteError`: its text, and as `payload` what the service sent, where `failure` is the error's JSON.
  *
- * Errors: `TransportError`, as {@link make}; dies with `InvalidName` for a name no service can have.
+ * Errors: `TransportError`, as {@link make}.
  */
 export const dynamic = (service: string): Effect.Effect<Dynamic, TransportError, Transport | Scope.Scope> =>
   Effect.map(inbox, (inbox) => {
-    Name.check("service", service)
     const method = (action: string) =>
       Call.method(inbox, service, action, {
         timeoutMillis: 5_000,

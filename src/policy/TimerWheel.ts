@@ -14,14 +14,17 @@ export const resolutionMillis = 10
 
 const slotCount = 512
 
+const isOut = -1
+const isExpiring = -2
+
 /** Something with a deadline. Extend it; it is its own place in the wheel, and may be in one wheel once. */
 export abstract class Entry {
   /** @internal */
   next: Entry | undefined = undefined
   /** @internal */
   previous: Entry | undefined = undefined
-  /** Number of the slot since the start of the clock; -1 while it is in no wheel. @internal */
-  tick = -1
+  /** Number of the slot since the start of the clock; negative while it is in no slot. @internal */
+  tick = isOut
   /** Called once when the deadline has passed; the entry is out of the wheel by then. Must not throw. */
   abstract expire(): void
 }
@@ -57,7 +60,7 @@ export const make: Effect.Effect<TimerWheel, never, Scope.Scope> = Effect.gen(fu
     if (entry.next !== undefined) entry.next.previous = entry.previous
     entry.next = undefined
     entry.previous = undefined
-    entry.tick = -1
+    entry.tick = isOut
     size--
   }
 
@@ -71,13 +74,19 @@ export const make: Effect.Effect<TimerWheel, never, Scope.Scope> = Effect.gen(fu
         const following: Entry | undefined = entry.next
         if (entry.tick <= last) {
           unlink(entry)
+          entry.tick = isExpiring
           expired.push(entry)
         }
         entry = following
       }
     }
     sweptTick = Math.max(sweptTick, last)
-    for (const entry of expired) entry.expire()
+    for (const entry of expired) {
+      // One that expired before it may have taken it out, or put it in again.
+      if (entry.tick !== isExpiring) continue
+      entry.tick = isOut
+      entry.expire()
+    }
   }
 
   /** The first tick after the last sweep whose slot holds anything; entries of later rounds make it look early. */
@@ -125,7 +134,8 @@ export const make: Effect.Effect<TimerWheel, never, Scope.Scope> = Effect.gen(fu
       wakeBy(tick)
     },
     remove: (entry) => {
-      if (entry.tick !== -1) unlink(entry)
+      if (entry.tick === isExpiring) entry.tick = isOut
+      else if (entry.tick !== isOut) unlink(entry)
     }
   }
 })

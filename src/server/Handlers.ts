@@ -11,8 +11,8 @@ import type * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import type { Entry } from "./internal/entry.ts"
 import { host } from "./internal/host.ts"
-import type * as Mount from "./internal/mount.ts"
 import * as Place from "./internal/place.ts"
 import * as Options from "./Options.ts"
 import * as Request from "./Request.ts"
@@ -136,21 +136,19 @@ export const serve = <S extends Service.Any>(
   ) as any
 
 const providedKey = (service: Service.Any, name: string) =>
-  Context.Service<any, Mount.Entry>(`fiberbus/server/Handlers/${service.serviceName}/${name}`)
+  Context.Service<any, Entry>(`fiberbus/server/Handlers/${service.serviceName}/${name}`)
 
-const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Context<never>): Mount.Entry => ({
+const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Context<never>): Entry => ({
   name: action.name,
+  automatic: true,
+  select: (envelope) => envelope.payload,
   decode: SchemaCodec.make(action.payload).decode,
-  codecs: {
-    automatic: true,
-    success: SchemaCodec.make(action.success),
-    error: SchemaCodec.make(action.error),
-    progress: SchemaCodec.isNever(action.progress) ? undefined : SchemaCodec.make(action.progress)
-  },
   // What it needs besides is in the context, as the Layer's type demands.
   handle: (payload) => handler(payload, tools) as Effect.Effect<unknown, unknown>,
   context,
-  select: (envelope) => envelope.payload
+  success: SchemaCodec.make(action.success),
+  error: SchemaCodec.make(action.error),
+  progress: SchemaCodec.isNever(action.progress) ? undefined : SchemaCodec.make(action.progress)
 })
 
 // The same for every request: the fiber knows whose step it is.

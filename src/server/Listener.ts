@@ -46,12 +46,15 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
         {
           name: Topic.isPattern(topic) ? topic.pattern : topic.channel,
+          automatic: false,
+          select: (envelope) => envelope.raw,
           decode: SchemaCodec.make(topic.message).decode,
-          codecs: { automatic: false, success: undefined, error: undefined, progress: undefined },
           handle: (message, exchange) =>
             made(message, { channel: exchange.service }) as Effect.Effect<unknown, unknown>,
           context,
-          select: (envelope) => envelope.raw
+          success: undefined,
+          error: undefined,
+          progress: undefined
         },
         Options.resolve(options)
       )

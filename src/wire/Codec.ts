@@ -75,27 +75,50 @@ export const parseText = (text: string): unknown => {
   }
 }
 
-const nanMarker = `\u0000fiberbus-nan-${Math.random()}`
+const tokens = new Map([
+  ["NaN", Number.NaN],
+  ["Infinity", Number.POSITIVE_INFINITY],
+  ["-Infinity", Number.NEGATIVE_INFINITY]
+])
+const marker = `\u0000fiberbus-${Math.random()}-`
+const marked = new Map(Array.from(tokens, ([token, number]) => [marker + token, number]))
 
-// Outside of strings the three tokens are replaced by JSON that reads as the same number: 1e999 overflows to Infinity.
+// Outside of strings the three tokens become texts that nothing else holds. Text is no JSON beside a digit or a letter, so
+// only a token that stands for a whole value is read. A loop, because a regular expression over strings of any length
+// overflows its stack, or takes the square of their length where they don't end.
 const parseLenient = (text: string): unknown => {
-  const strict = text.replace(/"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g, (token) =>
-    token === "NaN"
-      ? JSON.stringify(nanMarker)
-      : token === "Infinity"
-        ? "1e999"
-        : token === "-Infinity"
-          ? "-1e999"
-          : token
-  )
+  let strict = ""
+  let copied = 0
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code === 34) i = endOfString(text, i)
+    else if (code === 78 || code === 73) {
+      const token = code === 78 ? "NaN" : text.charCodeAt(i - 1) === 45 ? "-Infinity" : "Infinity"
+      const end = i + (code === 78 ? 3 : 8)
+      if (!text.startsWith(token, end - token.length)) return notJson
+      strict += text.slice(copied, end - token.length) + JSON.stringify(marker + token)
+      copied = end
+      i = end - 1
+    }
+  }
   try {
-    return JSON.parse(strict, (key, value) => {
-      if (key === nanMarker) throw notJson
-      return value === nanMarker ? Number.NaN : value
+    return JSON.parse(strict + text.slice(copied), (key, value) => {
+      if (marked.has(key)) throw notJson
+      return typeof value === "string" ? (marked.get(value) ?? value) : value
     })
   } catch {
     return notJson
   }
+}
+
+/** Where the quote is that ends a string; the end of the text if there is none. */
+const endOfString = (text: string, quote: number): number => {
+  for (let i = quote + 1; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code === 92) i++
+    else if (code === 34) return i
+  }
+  return text.length
 }
 
 /** True when brackets outside of strings nest deeper than {@link maxDepth}. */
@@ -121,6 +144,24 @@ const scanDepth = (text: string): boolean => {
     else if (code === 123 || code === 91) {
       if (++depth > maxDepth) return true
     } else if (code === 125 || code === 93) depth--
+  }
+  return false
+}
+
+/**
+ * True when a value nests deeper than {@link maxDepth}, counting `depth` levels around it. Looks at values, not at text, so that long
+ * texts cost nothing; a cycle is deeper than any limit.
+ */
+export const nestsTooDeep = (value: unknown, depth = 0): boolean => {
+  if (typeof value !== "object" || value === null) return false
+  if (depth >= maxDepth) return true
+  if (Array.isArray(value)) {
+    for (const item of value) if (typeof item === "object" && nestsTooDeep(item, depth + 1)) return true
+    return false
+  }
+  for (const key in value) {
+    const field = (value as JsonObject)[key]
+    if (typeof field === "object" && nestsTooDeep(field, depth + 1)) return true
   }
   return false
 }

@@ -154,6 +154,25 @@ export const writeRequest = (
   }${extension === undefined ? "" : `,"fiberbus":${JSON.stringify(extension)}`}}`
 }
 
+/** Takes back a request: nobody waits for its answer any more. Daebus ignores it, as it names no action. */
+export interface Cancel {
+  readonly requestId: string
+  readonly replyTo: string
+}
+
+/** Reads a message that names no action; nothing if it takes nothing back. */
+export const readCancel = (raw: JsonObject): Cancel | undefined => {
+  const extension = raw["fiberbus"] as { readonly v?: unknown; readonly cancel?: unknown } | null | undefined
+  const replyTo = raw["reply_to"]
+  if (typeof extension !== "object" || extension === null || extension.v !== 1) return undefined
+  if (typeof extension.cancel !== "string" || typeof replyTo !== "string") return undefined
+  return { requestId: extension.cancel, replyTo }
+}
+
+/** Writes the message that takes back a request. */
+export const writeCancel = ({ replyTo, requestId }: Cancel): string =>
+  JSON.stringify({ reply_to: replyTo, fiberbus: { v: 1, cancel: requestId } })
+
 /** A reply as a caller reads it. */
 export interface Reply {
   /** False only for errors; progress is neither. */
@@ -203,8 +222,8 @@ export const writeErrorPayload = (payload: ErrorPayload): string =>
   JSON.stringify(payload.error.length > maxErrorLength ? { ...payload, error: cut(payload.error) } : payload)
 
 /** Cuts a text of unknown length to what an error may carry. */
-export const cut = (text: string): string =>
-  text.length > maxErrorLength ? `${text.slice(0, maxErrorLength - 1)}…` : text
+export const cut = (text: string, maxLength = maxErrorLength): string =>
+  text.length > maxLength ? `${text.slice(0, maxLength - 1)}…` : text
 
 /** The text of an error reply's payload, whatever it is. Source: Daebus reads a missing `error` as "Unknown error". */
 export const readErrorText = (payload: unknown): string => {

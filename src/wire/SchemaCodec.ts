@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import type { AnySchema } from "../contract/Action.ts"
+import { cut } from "./Envelope.ts"
 
 /**
  * Both directions of one schema. What is returned is an `Exit` unless the schema itself does asynchronous work, so the
@@ -57,13 +58,16 @@ const contained =
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
 
-/** Where the first problem is and what was expected there, without the value that was found. */
+/** Longest step of a path that {@link explain} tells, in characters: keys of a record are the sender's own text. */
+const maxStepLength = 64
+
+/** Where the first problem is and what was expected there, without the value that was found. Short, whatever was found. */
 export const explain = (
   error: Schema.SchemaError
 ): { readonly path: ReadonlyArray<string>; readonly expected: string } => {
   const first = format(error.issue).issues[0]
   return {
-    path: (first?.path ?? []).map((step) => String(typeof step === "object" ? step.key : step)),
-    expected: first?.message ?? "a valid value"
+    path: (first?.path ?? []).map((step) => cut(String(typeof step === "object" ? step.key : step), maxStepLength)),
+    expected: cut(first?.message ?? "a valid value")
   }
 }

@@ -7,6 +7,7 @@ import * as Queue from "effect/Queue"
 import type { SchemaError } from "effect/Schema"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { Deadline } from "../../policy/Deadline.ts"
 import { TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
@@ -57,11 +58,11 @@ type Outcome = Effect.Effect<any, any>
 
 /** Calls and waits for the result; steps on the way only show that the handler started. */
 export const unary = (method: Method, payload: unknown, settings: Settings): Outcome =>
-  encoded(method, payload, (json) =>
+  encoded(method, payload, settings, (json, settings) =>
     Effect.callback<any, any>((resume) => {
       const call = new Unary(method, settings.timeoutMillis, resume)
       begin(call, json, settings)
-      return Effect.sync(() => method.inbox.leave(call))
+      return Effect.sync(() => call.cancel())
     })
   )
 
@@ -78,11 +79,11 @@ export const streamed = (method: Method, payload: unknown, settings: Settings): 
   Stream.mapEffect(
     Stream.callback<Effect.Effect<Event<any, any>, any>, any>(
       (queue) =>
-        encoded(method, payload, (json) =>
+        encoded(method, payload, settings, (json, settings) =>
           Effect.callback<unknown, any>((resume) => {
             const call = new Streamed(method, settings.timeoutMillis, queue, resume)
             begin(call, json, settings)
-            return Effect.sync(() => method.inbox.leave(call))
+            return Effect.sync(() => call.cancel())
           })
         ),
       { bufferSize: streamBuffer }
@@ -92,7 +93,7 @@ export const streamed = (method: Method, payload: unknown, settings: Settings): 
 
 /** Sends without asking for an answer: the receivers count. */
 export const oneWay = (method: Method, payload: unknown, settings: Settings): Effect.Effect<number, CallError> =>
-  encoded(method, payload, (json) =>
+  encoded(method, payload, settings, (json) =>
     Effect.callback<number, CallError>((resume) => {
       const frame = write(method, method.headOfSend, undefined, json, settings)
       if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
@@ -116,6 +117,17 @@ abstract class Call extends Pending {
 
   /** Hands the outcome over; called once. */
   abstract end(outcome: Outcome): void
+
+  /** Nobody waits any more: the service is told, so that it can stop. */
+  cancel() {
+    const { channel, inbox } = this.method
+    if (!inbox.leave(this)) return
+    inbox.transport.send(channel, Envelope.writeCancel({ replyTo: inbox.channel, requestId: this.id }), ignoreSent)
+  }
+
+  override onLost(error: TransportError) {
+    this.failWith(error, "unknown")
+  }
 
   failWith(reason: CallErrorReason, started: Reason.Started) {
     this.end(Effect.fail(failure(this.method, reason, started)))
@@ -206,30 +218,40 @@ class Streamed extends Call {
 
   override onProgress(payload: unknown) {
     this.started = true
-    const { progress, inbox } = this.method
+    const { progress } = this.method
     // Decoded by the consumer, so that steps and result keep their order whatever their schemas do.
     const value = progress === undefined ? Exit.succeed(payload) : this.fitting("progress", progress.decode(payload))
     const event = Effect.map(value, (value) => ({ _tag: "Progress" as const, value }))
-    if (!Queue.offerUnsafe(this.queue, event) && inbox.leave(this))
-      this.resume(Effect.fail(failure(this.method, tooSlow, "yes")))
+    if (Queue.offerUnsafe(this.queue, event)) return
+    this.cancel()
+    this.resume(Effect.fail(failure(this.method, tooSlow, "yes")))
   }
 }
 
-/** Encodes the payload, then goes on with its JSON. */
+/** Encodes the payload, then goes on with its JSON and with what is left of the time. */
 const encoded = <A, E>(
   method: Method,
   payload: unknown,
-  then: (json: unknown) => Effect.Effect<A, E>
+  settings: Settings,
+  then: (json: unknown, settings: Settings) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | CallError> =>
-  Effect.suspend(() => {
-    if (method.payload === undefined) return then(payload)
+  Effect.withFiber((fiber) => {
+    const deadline = fiber.getRef(Deadline)
+    if (deadline !== undefined) {
+      const left = Math.floor(deadline - method.inbox.now())
+      if (left <= 0) return Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis: 0 }), "no"))
+      if (left < settings.timeoutMillis) settings = { ...settings, timeoutMillis: left }
+    }
+    if (method.payload === undefined) return then(payload, settings)
     const json = method.payload.encode(payload)
-    if (Exit.isExit(json) && Exit.isSuccess(json)) return then(json.value)
+    if (Exit.isExit(json) && Exit.isSuccess(json)) return then(json.value, settings)
     return Effect.matchEffect(json, {
       onFailure: (error) => Effect.fail(failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
-      onSuccess: then
+      onSuccess: (value) => then(value, settings)
     })
   })
+
+const ignoreSent = () => {}
 
 /** Enters the call, then sends its request: the answer may be back before the sending is confirmed. */
 const begin = (call: Call, json: unknown, settings: Settings) => {
@@ -253,6 +275,10 @@ const write = (
   settings: Settings
 ): string | CallErrorReason => {
   const { maxFrameBytes } = method.inbox.transport.capabilities
+  // The envelope is one level. Whoever reads it would drop it, and the call would end by its deadline.
+  if (Codec.nestsTooDeep(json, 1)) {
+    return new Reason.InvalidPayload({ path: [], expected: `a value nested at most ${Codec.maxDepth - 1} deep` })
+  }
   let frame: string
   try {
     frame = Envelope.writeRequest(head, id, json, {

@@ -21,6 +21,8 @@ export abstract class Pending extends TimerWheel.Entry {
   abstract onReply(reply: Envelope.Reply): void
   /** What became of the request's own sending. The answer may have come before; then nothing is left to do. */
   abstract onSent(error: TransportError | undefined, receivers: number): void
+  /** No answer can come any more; the call has left the table. */
+  abstract onLost(error: TransportError): void
 }
 
 /** @see {@link inbox} */
@@ -32,6 +34,8 @@ export interface Inbox {
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
   /** Takes a call out. False if it had left before. */
   readonly leave: (pending: Pending) => boolean
+  /** Time on the clock of the deadlines, in milliseconds. */
+  readonly now: () => number
   /** Calls that wait. */
   readonly size: () => number
 }
@@ -44,12 +48,21 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const pending = new Map<string, Pending>()
   const idPrefix = `${randomUUID()}-`
   let count = 0
+  let closed: TransportError | undefined
 
   const leave = (call: Pending) => {
     if (!pending.delete(call.id)) return false
     wheel.remove(call)
     return true
   }
+
+  // Whoever still waits when the last caller's Scope closes is told so: no answer can come any more.
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      closed = inboxClosed
+      for (const call of [...pending.values()]) if (leave(call)) call.onLost(inboxClosed)
+    })
+  )
 
   // Before the first call can be made: an answer may be faster than the confirmation of its request.
   yield* transport.subscribe({ _tag: "Channel", channel }, (frame) => {
@@ -70,8 +83,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     transport,
     channel,
     size: () => pending.size,
+    now: wheel.now,
     leave,
     enter: (call, timeoutMillis) => {
+      if (closed !== undefined) return closed
       if (pending.size >= maxPending) return tooMany
       call.id = idPrefix + (++count).toString(36)
       pending.set(call.id, call)
@@ -84,6 +99,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 
 /** The inbox that all callers of the transport share; it lives as long as one of them. */
 export const inbox = PerTransport.make(make)
+
+const inboxClosed = new TransportError({
+  kind: "Closed",
+  operation: "call",
+  detail: "the Scope of the caller is closed",
+  hint: "Keep the Scope of Caller.make open for as long as calls are made",
+  sent: "unknown"
+})
 
 const tooMany = new TransportError({
   kind: "Overloaded",

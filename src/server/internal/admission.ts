@@ -1,15 +1,9 @@
 /** Who may run now, who waits, who is refused: slots and a bounded backlog, without a fiber for those who wait. */
 
-/** Something that wants a slot. */
-export interface Job {
-  /** Begins; calls `release` of its admission exactly once when it has ended, possibly before it returns. */
-  readonly start: () => void
-}
-
 /** @see {@link make} */
-export interface Admission {
-  /** Starts the job, lets it wait, or returns false when the backlog is full. */
-  readonly enter: (job: Job) => boolean
+export interface Admission<Job> {
+  /** Starts a job, lets it wait, or refuses it when the backlog is full. */
+  readonly enter: (job: Job) => "started" | "waits" | "refused"
   /** Gives a slot back; whoever waits longest takes it. */
   readonly release: () => void
   /** Takes out all that wait. */
@@ -23,8 +17,13 @@ export interface Admission {
  *
  * Units: `slots` jobs run at once, `backlog` more may wait, in order of arrival.
  */
-export const make = (options: { readonly slots: number; readonly backlog: number }): Admission => {
-  const { slots, backlog } = options
+export const make = <Job>(options: {
+  readonly slots: number
+  readonly backlog: number
+  /** Begins a job; `release` is called exactly once when it has ended, possibly before this returns. */
+  readonly start: (job: Job) => void
+}): Admission<Job> => {
+  const { backlog, slots, start } = options
   let running = 0
   let waiting: Array<Job> = []
   let head = 0
@@ -38,7 +37,7 @@ export const make = (options: { readonly slots: number; readonly backlog: number
       const job = waiting[head]!
       head++
       running++
-      job.start()
+      start(job)
     }
     if (head > 1_024 || head === waiting.length) {
       waiting = waiting.slice(head)
@@ -53,12 +52,12 @@ export const make = (options: { readonly slots: number; readonly backlog: number
     enter: (job) => {
       if (running < slots) {
         running++
-        job.start()
-        return true
+        start(job)
+        return "started"
       }
-      if (waiting.length - head >= backlog) return false
+      if (waiting.length - head >= backlog) return "refused"
       waiting.push(job)
-      return true
+      return "waits"
     },
     release: () => {
       running--

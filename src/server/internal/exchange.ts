@@ -12,6 +12,7 @@ import * as Reason from "../../wire/Reason.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Request } from "../Request.ts"
 import { AlreadyAnswered } from "../Response.ts"
+import type { Entry } from "./entry.ts"
 
 /** What an exchange needs of the process around it. */
 export interface Link {
@@ -19,15 +20,8 @@ export interface Link {
   readonly wheel: TimerWheel.TimerWheel
   readonly discards: Discards.Discards
   readonly log: (effect: Effect.Effect<void>) => void
-}
-
-/** How answers are written; nothing where a contract has no such part and values are plain JSON. */
-export interface Codecs {
-  /** Whether the handler's result is the answer. A listener answers only by hand. */
-  readonly automatic: boolean
-  readonly success: SchemaCodec<any> | undefined
-  readonly error: SchemaCodec<any> | undefined
-  readonly progress: SchemaCodec<any> | undefined
+  /** What waits or runs and may be taken back, by request id. */
+  readonly cancellable: Map<string, Exchange>
 }
 
 /** Writes one message's answers, the final one at most once. */
@@ -35,17 +29,17 @@ export class Exchange extends TimerWheel.Entry implements Request {
   readonly service: string
   readonly replyTo: string | undefined
   readonly envelope: Envelope.Request
-  readonly codecs: Codecs
+  readonly entry: Entry
   readonly link: Link
   /** When the caller stops waiting, on the wheel's clock. */
   readonly deadline: number | undefined
   answered = false
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
 
-  constructor(link: Link, codecs: Codecs, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
+  constructor(link: Link, entry: Entry, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
     super()
     this.link = link
-    this.codecs = codecs
+    this.entry = entry
     this.service = service
     this.envelope = envelope
     this.replyTo = replyTo
@@ -74,7 +68,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
   /** Whether somebody gets to know how it ends. */
   get isAwaited() {
-    return this.replyTo !== undefined && this.codecs.automatic
+    return this.replyTo !== undefined && this.entry.automatic
   }
   readonly remainingMillis = (): number | undefined =>
     this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
@@ -83,6 +77,22 @@ export class Exchange extends TimerWheel.Entry implements Request {
   override expire() {
     this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.envelope.timeoutMillis ?? 0 }), "yes")
     this.fiber?.interruptUnsafe()
+  }
+
+  /** The caller has gone: no answer is sent any more, and the handler is stopped. */
+  cancel() {
+    this.answered = true
+    this.fiber?.interruptUnsafe()
+  }
+
+  /** From now on the caller may take it back. */
+  await() {
+    if (this.isAwaited) this.link.cancellable.set(this.id, this)
+  }
+
+  /** It is over. */
+  release() {
+    if (this.link.cancellable.get(this.id) === this) this.link.cancellable.delete(this.id)
   }
 
   /** Ends with an outcome on the way, unless it was answered. */
@@ -110,12 +120,12 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** Effect of `Response.send` with a final value. */
   sendSuccess(value: unknown): Effect.Effect<void> {
-    return this.byHand(this.codecs.success, value, "success", true)
+    return this.byHand(this.entry.success, value, "success", true)
   }
 
   /** Effect of a progress step. */
   sendProgress(value: unknown): Effect.Effect<void> {
-    return this.byHand(this.codecs.progress, value, "success", false)
+    return this.byHand(this.entry.progress, value, "success", false)
   }
 
   /** Effect of `Response.error`. */
@@ -148,7 +158,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     if (this.answered || !this.isAwaited) return
     whenDone(
       this.link,
-      this.codecs.success === undefined ? undefined : this.codecs.success.encode(value),
+      this.entry.success === undefined ? undefined : this.entry.success.encode(value),
       value,
       (encoded) => {
         if (encoded._tag === "Failure") return this.die(encoded.cause)
@@ -169,7 +179,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       const late = this.answered ? "after its answer" : "with nobody waiting for an answer"
       return this.link.log(Effect.logWarning(`fiberbus: ${this.label} failed ${late}`, cause))
     }
-    whenDone(this.link, this.codecs.error?.encode(error), error, (encoded) => {
+    whenDone(this.link, this.entry.error?.encode(error), error, (encoded) => {
       if (encoded._tag === "Failure") return this.die(cause)
       this.fail({ error: errorText(error, encoded.value), failure: encoded.value })
     })
@@ -212,8 +222,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
         true
       )
     }
-    link.transport.send(replyTo, frame, (error) => {
+    link.transport.send(replyTo, frame, (error, receivers) => {
       if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
+      else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
+        // Its inbox has gone: a stream to nobody must not go on.
+        link.discards.count("NobodyWaits")
+        if (!final) return this.cancel()
+      }
       then?.()
     })
   }
@@ -231,10 +246,13 @@ export const whenDone = <A, E>(
   link.log(Effect.flatMap(Effect.exit(effect), (exit) => Effect.sync(() => then(exit))))
 }
 
+// A person reads it: what the error says of itself, or its tag with its fields.
 const errorText = (error: unknown, encoded: unknown): string => {
   const fields = typeof error === "object" && error !== null ? (error as Record<string, unknown>) : {}
-  for (const text of [fields["error"], fields["message"]]) {
+  for (const text of [fields["error"], fields["message"], error]) {
     if (typeof text === "string" && text !== "") return text
   }
-  return typeof error === "string" ? error : JSON.stringify(encoded)
+  if (typeof encoded !== "object" || encoded === null || !("_tag" in encoded)) return JSON.stringify(encoded)
+  const { _tag, ...rest } = encoded
+  return `${_tag}${Object.keys(rest).length === 0 ? "" : ` ${JSON.stringify(rest)}`}`
 }

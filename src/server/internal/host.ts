@@ -12,6 +12,7 @@ import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Options } from "../Options.ts"
+import * as Entry from "./entry.ts"
 import { Exchange, type Link } from "./exchange.ts"
 import * as Mount from "./mount.ts"
 
@@ -27,7 +28,7 @@ export class DuplicateHandler extends Data.TaggedError("DuplicateHandler")<{
 }
 
 interface Mounted {
-  readonly entry: Mount.Entry
+  readonly entry: Entry.Entry
   readonly mount: Mount.Mount
 }
 
@@ -38,13 +39,13 @@ export interface Host {
   /** Serves handlers until the Scope closes; then unsubscribes, drains and forgets them, in this order. */
   readonly serve: (
     service: string,
-    entries: ReadonlyArray<Mount.Entry>,
+    entries: ReadonlyArray<Entry.Entry>,
     options: Required<Options>
   ) => Effect.Effect<void, TransportError, Scope.Scope>
   /** The same for one listener to a channel or pattern, prefix included. */
   readonly listen: (
     target: Target,
-    entry: Mount.Entry,
+    entry: Entry.Entry,
     options: Required<Options>
   ) => Effect.Effect<void, TransportError, Scope.Scope>
 }
@@ -52,7 +53,19 @@ export interface Host {
 const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const discards = yield* Discards.make("server")
-  const link: Link = { transport, discards, wheel: yield* TimerWheel.make, log: (effect) => void runFork(effect) }
+  const link: Link = {
+    transport,
+    discards,
+    wheel: yield* TimerWheel.make,
+    log: (effect) => void runFork(effect),
+    cancellable: new Map()
+  }
+
+  const cancel = ({ replyTo, requestId }: Envelope.Cancel) => {
+    const exchange = link.cancellable.get(requestId)
+    // Whoever knows the id and the inbox is the caller, or was told by it.
+    if (exchange?.replyTo === replyTo) exchange.cancel()
+  }
   const { maxFrameBytes } = transport.capabilities
   const claims = new Map<string, string>()
   const services = new Map<string, Map<string, Mounted>>()
@@ -67,7 +80,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const raw = Codec.parse(frame, maxFrameBytes)
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readRequest(raw)
-      if (typeof envelope === "string") return discards.note(envelope)
+      if (typeof envelope === "string") {
+        const taken = Envelope.readCancel(raw)
+        return taken === undefined ? discards.note(envelope) : cancel(taken)
+      }
       const mounted = actions.get(envelope.action)
       const mount = (mounted ?? first(actions))?.mount
       if (mount === undefined) return discards.note("Draining")
@@ -75,7 +91,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       if (mounted !== undefined) return mounted.mount.accept(mounted.entry, service, envelope)
       discards.count("UnknownAction")
       for (const other of actions.values()) if (other.mount.options.unknownAction === "ignore") return
-      new Exchange(link, noCodecs, service, envelope, envelope.replyTo).refuse(
+      new Exchange(link, Entry.unknown, service, envelope, envelope.replyTo).refuse(
         new Reason.UnknownAction({ action: envelope.action.slice(0, 128) }),
         "no"
       )
@@ -171,8 +187,6 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 export const host = PerTransport.make(make)
 
 const channelKey = (channel: string) => `c:${channel}`
-
-const noCodecs = { automatic: true, success: undefined, error: undefined, progress: undefined }
 
 const first = <V>(map: ReadonlyMap<string, V>): V | undefined => {
   for (const value of map.values()) return value

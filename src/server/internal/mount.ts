@@ -7,6 +7,7 @@ import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
+import { Deadline } from "../../policy/Deadline.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -15,20 +16,8 @@ import type { Options } from "../Options.ts"
 import * as Request from "../Request.ts"
 import * as Response from "../Response.ts"
 import * as Admission from "./admission.ts"
-import { type Codecs, Exchange, type Link, whenDone } from "./exchange.ts"
-
-/** One handler, ready to run. */
-export interface Entry {
-  /** The name that requests reach it by; for a listener its channel or pattern. */
-  readonly name: string
-  readonly decode: SchemaCodec.SchemaCodec<any>["decode"]
-  readonly codecs: Codecs
-  readonly handle: (payload: any, exchange: Exchange) => Effect.Effect<unknown, unknown>
-  /** The services that were there when the handler's layer was built. */
-  readonly context: Context.Context<never>
-  /** What of the message the handler is for. */
-  readonly select: (envelope: Envelope.Request) => unknown
-}
+import type { Entry } from "./entry.ts"
+import { Exchange, type Link, whenDone } from "./exchange.ts"
 
 /** @see {@link make} */
 export interface Mount {
@@ -43,7 +32,11 @@ export interface Mount {
 
 /** Makes a mount. `isOwn` tells the channels that this process listens to: an answer there would come back as a message. */
 export const make = (link: Link, options: Required<Options>, isOwn: (channel: string) => boolean): Mount => {
-  const admission = Admission.make({ slots: options.concurrency, backlog: options.backlog })
+  const admission = Admission.make<Exchange>({
+    slots: options.concurrency,
+    backlog: options.backlog,
+    start: (exchange) => begin(exchange)
+  })
   const live = new Set<Exchange>()
   const idle = Latch.makeUnsafe(true)
   const allowedPrefixes =
@@ -55,15 +48,17 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
   let draining = false
   let meanMillis = 10
 
-  const run = (entry: Entry, exchange: Exchange, payload: unknown) => {
-    const fiber = Effect.runForkWith(Context.add(entry.context, Request.Slot, exchange))(
-      Effect.suspend(() => entry.handle(payload, exchange))
-    )
+  const run = (exchange: Exchange, payload: unknown) => {
+    const { entry } = exchange
+    let context = Context.add(entry.context, Request.Slot, exchange)
+    if (exchange.deadline !== undefined) context = Context.add(context, Deadline, exchange.deadline)
+    const fiber = Effect.runForkWith(context)(Effect.suspend(() => entry.handle(payload, exchange)))
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) return finish(exchange, exit)
     exchange.fiber = fiber
     if (live.size === 0) idle.closeUnsafe()
     live.add(exchange)
+    exchange.await()
     const begun = link.wheel.now()
     if (exchange.deadline !== undefined) link.wheel.add(exchange, exchange.deadline - begun)
     fiber.addObserver((exit) => {
@@ -77,6 +72,11 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
 
   const finish = (exchange: Exchange, exit: Exit.Exit<unknown, unknown>) => {
     exchange.settle(exit, Response.sent)
+    end(exchange)
+  }
+
+  const end = (exchange: Exchange) => {
+    exchange.release()
     admission.release()
   }
 
@@ -85,17 +85,20 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
     exchange.refuse(reason, "no")
   }
 
-  const begin = (entry: Entry, exchange: Exchange) => {
+  const begin = (exchange: Exchange) => {
+    const { entry, envelope } = exchange
+    // Taken back while it waited.
+    if (exchange.answered) return end(exchange)
     if (exchange.deadline !== undefined && exchange.deadline <= link.wheel.now()) {
-      refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.envelope.timeoutMillis ?? 0 }))
-      return admission.release()
+      refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: envelope.timeoutMillis ?? 0 }))
+      return end(exchange)
     }
-    whenDone<unknown, SchemaError>(link, entry.decode(entry.select(exchange.envelope)), undefined, (decoded) => {
-      if (decoded._tag === "Success") return run(entry, exchange, decoded.value)
+    whenDone<unknown, SchemaError>(link, entry.decode(entry.select(envelope)), undefined, (decoded) => {
+      if (decoded._tag === "Success") return run(exchange, decoded.value)
       const failure = decoded.cause.reasons.find(Cause.isFailReason)
       if (failure === undefined) exchange.settle(decoded, undefined)
       else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
-      admission.release()
+      end(exchange)
     })
   }
 
@@ -104,16 +107,21 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
     mayAnswer: (replyTo) =>
       Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
     accept: (entry, service, envelope) => {
-      const exchange = new Exchange(link, entry.codecs, service, envelope, replyTo(link, options, service, envelope))
+      const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
       if (draining) return refuse(exchange, new Reason.Draining({}))
-      if (!admission.enter({ start: () => begin(entry, exchange), exchange } as Job)) {
+      const admitted = admission.enter(exchange)
+      if (admitted === "waits") exchange.await()
+      else if (admitted === "refused") {
         const retryAfterMillis = Math.max(1, Math.ceil((meanMillis * (options.backlog + 1)) / options.concurrency))
         refuse(exchange, new Reason.Busy({ retryAfterMillis }))
       }
     },
     drain: Effect.suspend(() => {
       draining = true
-      for (const job of admission.clear() as ReadonlyArray<Job>) refuse(job.exchange, new Reason.Draining({}))
+      for (const exchange of admission.clear()) {
+        exchange.release()
+        refuse(exchange, new Reason.Draining({}))
+      }
       return idle.await
     }).pipe(
       Effect.timeoutOption(options.grace),
@@ -132,10 +140,6 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
       Effect.asVoid
     )
   }
-}
-
-interface Job extends Admission.Job {
-  readonly exchange: Exchange
 }
 
 const replyTo = (

@@ -1,0 +1,37 @@
+/** One handler, ready to run: what is prepared once per action or listener. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Envelope from "../../wire/Envelope.ts"
+import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
+import type { Exchange } from "./exchange.ts"
+
+/** @see the file's first line */
+export interface Entry {
+  /** The name that requests reach it by; for a listener its channel or pattern. */
+  readonly name: string
+  /** Whether the handler's result is the answer. A listener answers only by hand. */
+  readonly automatic: boolean
+  /** What of the message the handler is for. */
+  readonly select: (envelope: Envelope.Request) => unknown
+  readonly decode: SchemaCodec<any>["decode"]
+  readonly handle: (payload: any, exchange: Exchange) => Effect.Effect<unknown, unknown>
+  /** The services that were there when the handler's layer was built. */
+  readonly context: Context.Context<never>
+  /** How answers are written; nothing where a contract has no such part and values are plain JSON. */
+  readonly success: SchemaCodec<any> | undefined
+  readonly error: SchemaCodec<any> | undefined
+  readonly progress: SchemaCodec<any> | undefined
+}
+
+/** Stands for the handler of an action that nobody knows: it is only good for a refusal. */
+export const unknown: Entry = {
+  name: "",
+  automatic: true,
+  select: (envelope) => envelope.payload,
+  decode: () => Effect.void,
+  handle: () => Effect.void,
+  context: Context.empty(),
+  success: undefined,
+  error: undefined,
+  progress: undefined
+}
