@@ -6,11 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Caller from "../client/Caller.ts"
+import * as Printable from "../wire/Printable.ts"
 import * as CallOption from "./CallOption.ts"
 import { fromCallError, fromTransportError } from "./ExitStatus.ts"
 import * as Output from "./Output.ts"
 import * as Payload from "./Payload.ts"
-import * as Printable from "./Printable.ts"
 import * as RedisOption from "./RedisOption.ts"
 
 /**

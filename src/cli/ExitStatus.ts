@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
 import type { CallError, CallErrorReason, RemoteError } from "../client/CallError.ts"
 import type { TransportError } from "../transport/Transport.ts"
-import * as Printable from "./Printable.ts"
+import * as Printable from "../wire/Printable.ts"
 
 /** The numbers, by what they say. */
 export const ExitStatus = {

@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import type { PlatformError } from "effect/PlatformError"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import * as Printable from "../wire/Printable.ts"
 import { ExitStatus, Failed } from "./ExitStatus.ts"
-import * as Printable from "./Printable.ts"
 
 /**
  * Writes lines to stdout; succeeds when the stream can take more. The text must be printable already.

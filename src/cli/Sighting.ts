@@ -3,7 +3,7 @@ import { Buffer, isUtf8 } from "node:buffer"
 import type { Frame } from "../transport/Transport.ts"
 import * as Codec from "../wire/Codec.ts"
 import * as Envelope from "../wire/Envelope.ts"
-import * as Printable from "./Printable.ts"
+import * as Printable from "../wire/Printable.ts"
 
 /** A frame, when and where it came. */
 export interface Sighting {

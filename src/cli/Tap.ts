@@ -7,10 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Glob from "../contract/Glob.ts"
 import { type Target, Transport } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
+import * as Printable from "../wire/Printable.ts"
 import * as Backlog from "./Backlog.ts"
 import { ExitStatus, fromTransportError, usage, WhenInterrupted } from "./ExitStatus.ts"
 import * as Output from "./Output.ts"
-import * as Printable from "./Printable.ts"
 import * as RedisOption from "./RedisOption.ts"
 import * as Sighting from "./Sighting.ts"
 
@@ -53,7 +53,7 @@ export const tap = Command.make(
           if (targets.slice(0, index).some(({ matches }) => matches(channel))) return
           backlog.offer({
             timeMillis: clock.currentTimeMillisUnsafe(),
-            channel: Channels.withoutPrefix(transport.prefix, channel),
+            channel: Channels.withoutPrefix(transport.prefix, channel) ?? channel,
             frame
           })
         })

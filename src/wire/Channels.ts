@@ -24,9 +24,9 @@ export const topic = (prefix: string, channel: string): string => prefix + chann
 /** A pattern behind a prefix, whose own glob characters stand for themselves. */
 export const pattern = (prefix: string, glob: string): string => prefix.replace(/[*?[\]\\]/g, "\\$&") + glob
 
-/** The name without the prefix, as contracts know it. */
-export const withoutPrefix = (prefix: string, channel: string): string =>
-  channel.startsWith(prefix) ? channel.slice(prefix.length) : channel
+/** The name without the prefix, as contracts know it; nothing for a channel of another system. */
+export const withoutPrefix = (prefix: string, channel: string): string | undefined =>
+  channel.startsWith(prefix) ? channel.slice(prefix.length) : undefined
 
 /** True for a text that may be used as a channel to answer to: printable, no glob, at most 256 bytes. */
 export const isAddress = (channel: string): boolean =>

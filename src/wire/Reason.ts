@@ -5,6 +5,7 @@
  * it back. `started` says whether the handler ran; `no` means that a retry is safe.
  */
 import * as Schema from "effect/Schema"
+import * as Printable from "./Printable.ts"
 
 /** Did the handler run? */
 export const Started = Schema.Literals(["no", "yes", "unknown"])
@@ -21,7 +22,7 @@ export class NoResponders extends Schema.TaggedError<NoResponders>()("NoResponde
 /** The service has no such action. */
 export class UnknownAction extends Schema.TaggedError<UnknownAction>()("UnknownAction", { action: Schema.String }) {
   override get message() {
-    return `unknown action ${JSON.stringify(this.action)}`
+    return `unknown action ${Printable.json(this.action)}`
   }
 }
 
@@ -102,7 +103,7 @@ export class ContractMismatch extends Schema.TaggedError<ContractMismatch>()("Co
 }
 
 const at = (path: ReadonlyArray<string>) =>
-  path.length === 0 ? "" : ` at ${path.map((step) => `[${JSON.stringify(step)}]`).join("")}`
+  path.length === 0 ? "" : ` at ${path.map((step) => `[${Printable.json(step)}]`).join("")}`
 
 /** The reasons that a service sends. */
 export const Sent = Schema.Union([

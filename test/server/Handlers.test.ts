@@ -14,7 +14,18 @@ import {
   SchemaGetter
 } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, type CallError, Caller, Handlers, Memory, Response, Service, Transport } from "fiberbus"
+import {
+  Action,
+  type CallError,
+  Caller,
+  Handlers,
+  Listener,
+  Memory,
+  Response,
+  Service,
+  Topic,
+  Transport
+} from "fiberbus"
 
 const Gate = Service.make(
   "gate",
@@ -376,6 +387,30 @@ describe("Handlers", () => {
         yield* Transport.publish("gate", JSON.stringify({ action: "ping", request_id: "end", reply_to: "caller:test" }))
         assert.strictEqual((yield* Queue.take(replies)).request_id, "end")
       }).pipe(Effect.provide(onMemory(Handlers.layer(Gate, handlers, { replyTo: "any" }))))
+    })
+  )
+
+  it.effect("knows its own channels under a prefix, by pattern too, and no others", () =>
+    Effect.gen(function* () {
+      const Events = Topic.make("events.*", { id: Schema.Finite })
+      const { handlers } = yield* gate
+      const Live = Layer.mergeAll(
+        Handlers.layer(Gate, handlers, { replyTo: "any" }),
+        Listener.layer(Events, () => Effect.void)
+      )
+      yield* Effect.gen(function* () {
+        const transport = yield* Transport.Transport
+        const heard = yield* Queue.unbounded<string>()
+        for (const channel of ["gate", "p/gate", "p/events.a", "events.a"]) {
+          yield* transport.subscribe({ _tag: "Channel", channel }, (frame, channel) => {
+            if (String(frame).includes("status")) Queue.offerUnsafe(heard, channel)
+          })
+        }
+        for (const reply_to of ["p/gate", "p/events.a", "gate", "events.a"]) {
+          yield* Transport.publish("p/gate", JSON.stringify({ action: "ping", request_id: 1, reply_to }))
+        }
+        assert.deepStrictEqual(yield* Queue.takeBetween(heard, 2, 4), ["gate", "events.a"])
+      }).pipe(Effect.provide(Live.pipe(Layer.provideMerge(Memory.layerOptions({ prefix: "p/" })))))
     })
   )
 

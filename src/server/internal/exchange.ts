@@ -8,6 +8,7 @@ import type { Transport } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
 import type * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Printable from "../../wire/Printable.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Request } from "../Request.ts"
@@ -64,7 +65,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
   /** For logs: what handles it. */
   get label() {
-    return this.action === "" ? this.service : `${this.service}.${this.action.slice(0, 128)}`
+    return this.action === "" ? this.service : `${this.service}.${loggable(this.action)}`
   }
   /** Whether somebody gets to know how it ends. */
   get isAwaited() {
@@ -189,7 +190,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     const id = crypto.randomUUID()
     this.link.log(
       Effect.logError(`fiberbus: handler of ${this.label} died (${id})`, cause).pipe(
-        Effect.annotateLogs({ defectId: id, requestId: this.id.slice(0, 64) })
+        Effect.annotateLogs({ defectId: id, requestId: loggable(this.id) })
       )
     )
     this.refuse(new Reason.RemoteDefect({ id }), "yes")
@@ -233,6 +234,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
     })
   }
 }
+
+// What a peer chose, fit for a log.
+const loggable = (text: string) => Printable.line(Printable.cut(text, 64))
 
 /** Goes on at once where nothing asynchronous is to be done, otherwise on a fiber of its own. */
 export const whenDone = <A, E>(

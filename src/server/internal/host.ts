@@ -3,6 +3,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
+import * as Glob from "../../contract/Glob.ts"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
 import type { Receive, Target, Transport, TransportError } from "../../transport/Transport.ts"
@@ -70,9 +71,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const claims = new Map<string, string>()
   const services = new Map<string, Map<string, Mounted>>()
   const listeners = new Map<string, Set<Mounted>>()
+  const patterns = new Map<string, (channel: string) => boolean>()
 
-  const isOwn = (channel: string) =>
-    listeners.has(channelKey(channel)) || services.has(Channels.withoutPrefix(transport.prefix, channel))
+  const isOwn = (channel: string) => {
+    const name = Channels.withoutPrefix(transport.prefix, channel)
+    if (listeners.has(channelKey(channel)) || (name !== undefined && services.has(name))) return true
+    for (const matches of patterns.values()) if (matches(channel)) return true
+    return false
+  }
 
   const receiveRequest =
     (service: string, actions: ReadonlyMap<string, Mounted>): Receive =>
@@ -103,7 +109,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const raw = Codec.parse(frame, maxFrameBytes)
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readBroadcast(raw)
-      const topic = Channels.withoutPrefix(transport.prefix, channel)
+      const topic = Channels.withoutPrefix(transport.prefix, channel) ?? channel
       for (const { entry, mount } of listening) {
         const answerable = envelope.replyTo === undefined || mount.mayAnswer(envelope.replyTo)
         mount.accept(entry, topic, answerable ? envelope : { ...envelope, replyTo: undefined })
@@ -168,12 +174,15 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         Effect.sync(() => {
           const listening = listeners.get(key) ?? new Set<Mounted>()
           listeners.set(key, listening.add(mounted))
+          if (target._tag === "Pattern") patterns.set(key, Glob.matcher(target.pattern))
           return listening
         }),
         (listening) =>
           Effect.sync(() => {
             listening.delete(mounted)
-            if (listening.size === 0 && listeners.get(key) === listening) listeners.delete(key)
+            if (listening.size > 0 || listeners.get(key) !== listening) return
+            listeners.delete(key)
+            patterns.delete(key)
           })
       )
       yield* Effect.addFinalizer(() => mounted.mount.drain)

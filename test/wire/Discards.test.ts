@@ -1,0 +1,101 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
+import { afterEach, vi } from "vitest"
+import * as Discards from "../../src/wire/Discards.ts"
+
+afterEach(() => void vi.restoreAllMocks())
+
+/** An account whose lines are kept, on a clock that stands until it is moved. */
+const make = Effect.gen(function* () {
+  const lines: Array<string> = []
+  let now = 1_000_000
+  vi.spyOn(performance, "now").mockImplementation(() => now)
+  const discards = yield* Discards.make("a place").pipe(
+    Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])),
+    Effect.provideService(Metric.MetricRegistry, new Map())
+  )
+  return {
+    discards,
+    lines,
+    pass: (millis: number) => {
+      now += millis
+    }
+  }
+})
+
+describe("Discards", () => {
+  it.effect("says the first at once", () =>
+    Effect.gen(function* () {
+      const { discards, lines } = yield* make
+      discards.note("NotJson")
+      assert.deepStrictEqual(lines, ["fiberbus dropped messages at a place: 1 × NotJson"])
+    })
+  )
+
+  it.effect("says at most one line a second, and sums up what it kept back", () =>
+    Effect.gen(function* () {
+      const { discards, lines, pass } = yield* make
+      for (let i = 0; i < 10_000; i++) {
+        discards.note("NotJson")
+        if (i % 100 === 0) discards.note("TooDeep")
+      }
+      assert.strictEqual(lines.length, 1)
+      pass(Discards.logIntervalMillis - 1)
+      discards.note("NotJson")
+      assert.strictEqual(lines.length, 1)
+      pass(1)
+      discards.note("NotUtf8")
+      assert.deepStrictEqual(lines.slice(1), [
+        "fiberbus dropped messages at a place: 100 × TooDeep, 10000 × NotJson, 1 × NotUtf8"
+      ])
+      pass(Discards.logIntervalMillis)
+      discards.note("NotUtf8")
+      assert.strictEqual(lines[2], "fiberbus dropped messages at a place: 1 × NotUtf8")
+    })
+  )
+
+  it.effect("writes a number of lines that depends on the time alone, however many there are", () =>
+    Effect.gen(function* () {
+      const { discards, lines, pass } = yield* make
+      for (let millis = 0; millis < 10_000; millis++) {
+        for (let i = 0; i < 10; i++) discards.note("NotJson")
+        pass(1)
+      }
+      assert.strictEqual(lines.length, 10)
+      assert.strictEqual(discards.total(), 100_000)
+    })
+  )
+
+  it.effect("counts without a word what is nothing to worry about", () =>
+    Effect.gen(function* () {
+      const { discards, lines } = yield* make
+      discards.count("LateReply")
+      assert.deepStrictEqual(lines, [])
+      assert.strictEqual(discards.total(), 1)
+    })
+  )
+
+  it.effect("counts by place and reason in the metric", () =>
+    Effect.gen(function* () {
+      const discards = yield* Discards.make("here")
+      for (let i = 0; i < 3; i++) discards.count("NotJson")
+      discards.count("TooDeep")
+      const value = (where: string, reason: string) =>
+        Effect.map(Metric.value(Metric.withAttributes(Discards.discarded, { where, reason })), ({ count }) => count)
+      assert.strictEqual(yield* value("here", "NotJson"), 3)
+      assert.strictEqual(yield* value("here", "TooDeep"), 1)
+      assert.strictEqual(yield* value("there", "NotJson"), 0)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("keeps two places apart", () =>
+    Effect.gen(function* () {
+      const { discards, lines } = yield* make
+      const other = yield* Discards.make("elsewhere")
+      discards.note("NotJson")
+      assert.deepStrictEqual([discards.total(), other.total(), lines.length], [1, 0, 1])
+    })
+  )
+})
