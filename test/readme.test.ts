@@ -7,7 +7,7 @@ const readme = readFileSync(resolve(root, "README.md"), "utf8")
 const { scripts } = JSON.parse(readFileSync(resolve(root, "package.json"), "utf8"))
 
 describe("README", () => {
-  const blocks = Array.from(readme.matchAll(/<!-- (examples\/\S+) -->\n```ts\n([^]*?)```/g), ([, file, code]) => ({
+  const blocks = Array.from(readme.matchAll(/<!-- (examples\/\S+) -->\n```ts\n([\s\S]*?)```/g), ([, file, code]) => ({
     file: file!,
     code: code!
   }))

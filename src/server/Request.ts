@@ -21,7 +21,7 @@ export interface Request {
   /** What the caller sent along, by name. */
   readonly headers: { readonly [name: string]: string }
   /** Milliseconds until the caller stops waiting; nothing where it did not say, as Daebus callers don't. */
-  readonly remainingMillis: () => number | undefined
+  readonly remainingMillis: number | undefined
   /** The payload as JSON, before the contract's schema read it. */
   readonly payload: unknown
   /** The whole message as it came. Data from outside: read it with care. */

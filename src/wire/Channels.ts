@@ -30,8 +30,11 @@ export const withoutPrefix = (prefix: string, channel: string): string | undefin
 
 /** True for a text that may be used as a channel to answer to: printable, no glob, at most 256 bytes. */
 export const isAddress = (channel: string): boolean =>
-  channel !== "" &&
-  channel.length <= maxReplyToBytes &&
-  Buffer.byteLength(channel) <= maxReplyToBytes &&
-  !Glob.isGlob(channel) &&
-  !/[\p{Cc}\p{Cf}\p{Z}\p{Cs}]/u.test(channel)
+  plainAddress.test(channel) ||
+  (channel !== "" &&
+    Buffer.byteLength(channel) <= maxReplyToBytes &&
+    !Glob.isGlob(channel) &&
+    !/[\p{Cc}\p{Cf}\p{Z}\p{Cs}]/u.test(channel))
+
+// What nearly all look like: letters, digits, and marks that are no glob.
+const plainAddress = /^[\w:.\-/@#]{1,256}$/

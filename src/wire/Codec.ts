@@ -124,11 +124,13 @@ const endOfString = (text: string, quote: number): number => {
 /** True when brackets outside of strings nest deeper than {@link maxDepth}. */
 export const isTooDeep = (text: string): boolean => {
   // Most frames have few brackets at all; only the others are worth telling strings from structure.
+  return text.length > maxDepth && hasManyBrackets(text) && scanDepth(text)
+}
+
+const hasManyBrackets = (text: string): boolean => {
   let opening = 0
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    if ((code === 123 || code === 91) && ++opening > maxDepth) return scanDepth(text)
-  }
+  for (let i = text.indexOf("{"); i !== -1; i = text.indexOf("{", i + 1)) if (++opening > maxDepth) return true
+  for (let i = text.indexOf("["); i !== -1; i = text.indexOf("[", i + 1)) if (++opening > maxDepth) return true
   return false
 }
 

@@ -16,9 +16,9 @@ export interface Extension {
   /** Version of this form. */
   readonly v: 1
   /** Time that was left for the answer when the request was sent, in milliseconds: no clock is compared. */
-  readonly timeout_ms?: number
+  readonly timeout_ms?: number | undefined
   /** The caller's headers. */
-  readonly headers?: { readonly [name: string]: string }
+  readonly headers?: { readonly [name: string]: string } | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -117,8 +117,8 @@ const readExtension = (raw: JsonObject): Extension | undefined => {
   const { timeout_ms, headers } = value as Record<string, unknown>
   return {
     v: 1,
-    ...(typeof timeout_ms === "number" && timeout_ms >= 0 ? { timeout_ms } : undefined),
-    ...(isHeaders(headers) ? { headers } : undefined)
+    timeout_ms: typeof timeout_ms === "number" && timeout_ms >= 0 ? timeout_ms : undefined,
+    headers: isHeaders(headers) ? headers : undefined
   }
 }
 
@@ -151,8 +151,13 @@ export const writeRequest = (
   const json = JSON.stringify(payload) ?? "null"
   return `${head},"payload":${typeof payload === "string" ? JSON.stringify(json) : json}${
     id === undefined ? "" : `,"request_id":"${id}"`
-  }${extension === undefined ? "" : `,"fiberbus":${JSON.stringify(extension)}`}}`
+  }${extension === undefined ? "" : `,"fiberbus":${writeExtension(extension)}`}}`
 }
+
+const writeExtension = (extension: Extension): string =>
+  extension.headers === undefined && extension.timeout_ms !== undefined
+    ? `{"v":1,"timeout_ms":${extension.timeout_ms}}`
+    : JSON.stringify(extension)
 
 /** Takes back a request: nobody waits for its answer any more. Daebus ignores it, as it names no action. */
 export interface Cancel {

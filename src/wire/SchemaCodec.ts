@@ -3,6 +3,7 @@ import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaJITCompiler from "effect/schema/SchemaJITCompiler"
 import type { AnySchema } from "../contract/Action.ts"
 import { cut } from "./Envelope.ts"
 
@@ -40,6 +41,8 @@ const voidCodec: SchemaCodec<any> = { decode: () => Exit.void, encode: () => Exi
 
 const compile = (schema: AnySchema): SchemaCodec<any> => {
   const json = Schema.toCodecJson(schema)
+  // For this schema alone, never globally. Where code from text is forbidden it stays interpreted by itself.
+  SchemaJITCompiler.enable(json.ast)
   const decode = Schema.decodeUnknownEffect(json)
   const encode = Schema.encodeUnknownEffect(json)
   return { decode: contained(decode), encode: contained(encode) }

@@ -73,7 +73,7 @@ describe("fiberbus call", () => {
         Effect.map(Request.current, ({ headers, remainingMillis }) => ({
           payload,
           headers: { ...headers },
-          remaining: remainingMillis() ?? null
+          remaining: remainingMillis ?? null
         }))
     })
     return Effect.gen(function* () {

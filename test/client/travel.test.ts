@@ -18,7 +18,7 @@ const chain = Effect.gen(function* () {
   const ended = yield* Queue.unbounded<readonly [string, "interrupted" | "done"]>()
   const noting = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
     Effect.andThen(
-      Effect.flatMap(Request.current, (request) => Queue.offer(remaining, [name, request.remainingMillis()] as const)),
+      Effect.flatMap(Request.current, (request) => Queue.offer(remaining, [name, request.remainingMillis] as const)),
       Effect.onExit(effect, (exit) =>
         Queue.offer(ended, [name, Exit.hasInterrupts(exit) ? "interrupted" : "done"] as const)
       )

@@ -87,7 +87,7 @@ describe("Request", () => {
         })
         assert.match(request.replyTo ?? "", /^staging:caller:[0-9a-f-]{36}$/)
         assert.strictEqual(request.raw["request_id"], request.id)
-        assert.strictEqual(request.remainingMillis(), 3_000)
+        assert.strictEqual(request.remainingMillis, 3_000)
       }).pipe(Effect.provide(Live.pipe(Layer.provideMerge(Memory.layerOptions({ prefix: "staging:" })))))
     })
   )

@@ -283,8 +283,8 @@ const write = (
   try {
     frame = Envelope.writeRequest(head, id, json, {
       v: 1,
-      ...(id === undefined ? undefined : { timeout_ms: settings.timeoutMillis }),
-      ...(settings.headers === undefined ? undefined : { headers: settings.headers })
+      timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
+      headers: settings.headers
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })

@@ -71,8 +71,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
   get isAwaited() {
     return this.replyTo !== undefined && this.entry.automatic
   }
-  readonly remainingMillis = (): number | undefined =>
-    this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
+  get remainingMillis() {
+    return this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
+  }
 
   /** The deadline has passed: the caller is told, the handler stopped. */
   override expire() {
