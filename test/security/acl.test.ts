@@ -1,0 +1,126 @@
+import { readFileSync } from "node:fs"
+import { resolve } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Layer, Option, Schema } from "effect"
+import { Action, Broadcast, Caller, Handlers, Listener, Service, Topic, Transport } from "fiberbus"
+import { RedisServer } from "fiberbus/testing"
+import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
+
+/** The lines that the documentation gives: tested as they stand there. */
+const docs = readFileSync(resolve(import.meta.dirname, "../../docs/security.md"), "utf8")
+const acl = Array.from(docs.matchAll(/^user .*$/gm), ([line]) => line)
+
+const Users = Service.make(
+  "user_service",
+  Action.make("count", { progress: { n: Schema.Finite }, success: Schema.Finite })
+)
+const Events = Topic.make("user_events", { type: Schema.String })
+
+const UsersLive = Handlers.layer(Users, {
+  count: (_, { progress }) => Effect.as(progress({ n: 1 }), 2)
+})
+
+/** A connection as one of the roles. */
+const as = (role: "service" | "caller" | "listener" | "publisher") =>
+  Layer.unwrap(
+    Effect.map(RedisServer.RedisServer, ({ host, port }) =>
+      RedisPubSub.layer({ host, port, username: role, password: `${role}-password` })
+    )
+  )
+
+const denied = <A, R>(effect: Effect.Effect<A, unknown, R>, channel: string) =>
+  Effect.map(Effect.flip(effect), (error) => {
+    const { reason = error } = error as { readonly reason?: unknown }
+    assert.instanceOf(reason, Transport.TransportError)
+    assert.strictEqual(reason.kind, "PermissionDenied")
+    assert.include(reason.message, channel)
+    assert.notInclude(reason.message, "password")
+    assert.strictEqual(reason.sent, "no")
+  })
+
+const subscribing = (channel: string) =>
+  Effect.scoped(
+    Effect.flatMap(Transport.Transport, ({ subscribe }) => subscribe({ _tag: "Channel", channel }, () => {}))
+  )
+
+it("has a line for each role", () => {
+  assert.deepStrictEqual(
+    acl.map((line) => line.split(" ")[1]),
+    ["service", "caller", "listener", "publisher"]
+  )
+})
+
+describe("under the least privileges", () => {
+  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl] }))((it) => {
+    it.effect("a service answers and a caller calls, progress and all", () =>
+      Effect.gen(function* () {
+        const users = yield* Caller.make(Users)
+        assert.strictEqual(yield* users.count(), 2)
+        const steps: Array<number> = []
+        const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
+        assert.strictEqual(yield* count, 2)
+        assert.deepStrictEqual(steps, [1])
+        assert.strictEqual(yield* users.count.send(), 1)
+      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
+    )
+
+    it.effect("a listener hears and a publisher publishes", () =>
+      Effect.gen(function* () {
+        const heard = yield* Deferred.make<string>()
+        const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
+          Layer.provide(as("listener"))
+        )
+        yield* Effect.gen(function* () {
+          assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
+          assert.strictEqual(yield* Deferred.await(heard), "created")
+        }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
+      })
+    )
+
+    it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
+      Effect.gen(function* () {
+        yield* denied(subscribing("user_service"), "user_service")
+        yield* denied(Layer.build(UsersLive).pipe(Effect.scoped), "user_service")
+        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
+        yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+        const other = yield* Caller.dynamic("other_service")
+        yield* denied(other.call("x"), "other_service")
+      }).pipe(Effect.scoped, Effect.provide(as("caller")))
+    )
+
+    it.effect("a service reads no inbox and calls nobody", () =>
+      Effect.gen(function* () {
+        yield* denied(subscribing("caller:somebody"), "caller:")
+        yield* denied(Effect.scoped(Caller.make(Users)), "caller:")
+        yield* denied(Transport.publish("user_service", "{}"), "user_service")
+      }).pipe(Effect.provide(as("service")))
+    )
+
+    it.effect("a listener publishes nothing, a publisher hears nothing", () =>
+      Effect.gen(function* () {
+        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(Effect.provide(as("listener")))
+        yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
+      })
+    )
+
+    it.effect("nobody touches keys, scripts or the server", () =>
+      Effect.gen(function* () {
+        const { command } = yield* RedisServer.RedisServer
+        for (const role of ["service", "caller", "listener", "publisher"]) {
+          for (const words of [
+            ["GET", "key"],
+            ["SET", "key", "1"],
+            ["EVAL", "return 1", "0"],
+            ["CONFIG", "GET", "*"],
+            ["PSUBSCRIBE", "*"],
+            ["FLUSHALL"]
+          ]) {
+            const answer = yield* Effect.option(command("ACL", "DRYRUN", role, ...words))
+            assert.notStrictEqual(Option.getOrUndefined(answer), "OK", `${role} ${words.join(" ")}`)
+          }
+          assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
+        }
+      })
+    )
+  })
+})
