@@ -48,7 +48,16 @@ export const publish = <T extends Topic.Any>(
     if (typeof json !== "object" || json === null || Array.isArray(json)) {
       return yield* failed(new InvalidMessage({ path: [], expected: "a message that encodes to a JSON object" }))
     }
-    const frame = JSON.stringify(json)
+    // Whoever listens would drop it.
+    if (Codec.nestsTooDeep(json)) {
+      return yield* failed(
+        new InvalidMessage({ path: [], expected: `a message nested at most ${Codec.maxDepth} deep` })
+      )
+    }
+    const frame = yield* Effect.try({
+      try: () => JSON.stringify(json),
+      catch: () => failed(new InvalidMessage({ path: [], expected: "a message that JSON can carry" }))
+    })
     const { maxFrameBytes } = transport.capabilities
     if (Codec.isLarger(frame, maxFrameBytes)) {
       return yield* failed(

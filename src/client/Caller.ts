@@ -82,13 +82,15 @@ const toMethod = (inbox: Inbox, service: string, action: Action.Any) => {
     error: codec(action.error),
     progress: codec(action.progress)
   })
+  // What may be left out is a struct without a field that must be there.
+  const absent = action.payload.ast._tag === "Objects" ? {} : undefined
   const using = SchemaCodec.isVoid(action.payload)
     ? <A>(run: Run<A>) =>
         (options?: CallOptions) =>
           run(method, undefined, resolve(method, options))
     : <A>(run: Run<A>) =>
-        (payload: unknown = {}, options?: CallOptions) =>
-          run(method, payload, resolve(method, options))
+        (payload?: unknown, options?: CallOptions) =>
+          run(method, payload === undefined ? absent : payload, resolve(method, options))
   return Object.assign(using(Call.unary), { stream: using(Call.streamed), send: using(Call.oneWay) })
 }
 

@@ -25,6 +25,8 @@ export abstract class Entry {
   previous: Entry | undefined = undefined
   /** Number of the slot since the start of the clock; negative while it is in no slot. @internal */
   tick = isOut
+  /** When it is due, on the wheel's clock: set when it is put in. */
+  expiresAt = 0
   /** Called once when the deadline has passed; the entry is out of the wheel by then. Must not throw. */
   abstract expire(): void
 }
@@ -124,7 +126,8 @@ export const make: Effect.Effect<TimerWheel, never, Scope.Scope> = Effect.gen(fu
     size: () => size,
     add: (entry, millis) => {
       if (closed) return
-      const tick = Math.max(Math.ceil((now() + millis) / resolutionMillis), sweptTick + 1)
+      entry.expiresAt = now() + millis
+      const tick = Math.max(Math.ceil(entry.expiresAt / resolutionMillis), sweptTick + 1)
       const slot = tick % slotCount
       entry.tick = tick
       entry.next = slots[slot]

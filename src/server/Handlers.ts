@@ -37,12 +37,15 @@ export type HandlersOf<S extends Service.Any> = {
   readonly [Name in Service.ActionName<S>]: Handler<S["actions"][Name]>
 }
 
-/** What the handlers need, all together. */
-export type ServicesOf<Handlers> = {
-  readonly [Name in keyof Handlers]: Handlers[Name] extends (...args: any) => Effect.Effect<any, any, infer R>
-    ? R
-    : never
-}[keyof Handlers]
+/** What the handlers need, all together. Each request has a Scope of its own, which closes before the answer is sent. */
+export type ServicesOf<Handlers> = Exclude<
+  {
+    readonly [Name in keyof Handlers]: Handlers[Name] extends (...args: any) => Effect.Effect<any, any, infer R>
+      ? R
+      : never
+  }[keyof Handlers],
+  Scope.Scope
+>
 
 type NoOthers<Handlers, S extends Service.Any> = {
   readonly [Name in Exclude<
@@ -80,15 +83,15 @@ export const layer = <S extends Service.Any, Handlers extends HandlersOf<S>, E =
 }
 
 /** One handler that was given by its own Layer; {@link serve} waits for it. */
-export interface Provided<ServiceName extends string, ActionName extends string> {
+export interface Provided<in out S extends Service.Any, in out ActionName extends string> {
   readonly _: unique symbol
-  readonly service: ServiceName
-  readonly action: ActionName
+  readonly service: (_: S) => S
+  readonly action: (_: ActionName) => ActionName
 }
 
 /** The handlers that a service needs to be served, each by its own Layer. */
 export type ProvidedOf<S extends Service.Any> = {
-  readonly [Name in Service.ActionName<S>]: Provided<S["serviceName"], Name>
+  readonly [Name in Service.ActionName<S>]: Provided<S, Name>
 }[Service.ActionName<S>]
 
 /**
@@ -108,7 +111,7 @@ export const handler = <
   service: S,
   name: Name,
   handler: Handler<S["actions"][Name], R> | Effect.Effect<Handler<S["actions"][Name], R>, E, R2>
-): Layer.Layer<Provided<S["serviceName"], Name>, E, Transport | R | Exclude<R2, Scope.Scope>> => {
+): Layer.Layer<Provided<S, Name>, E, Transport | Exclude<R | R2, Scope.Scope>> => {
   const place = `Handlers.handler at ${Place.ofCaller()}`
   return Layer.effect(
     providedKey(service, name),

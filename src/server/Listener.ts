@@ -33,7 +33,7 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
   topic: T,
   handler: Handler<T, E, R> | Effect.Effect<Handler<T, E, R>, E2, R2>,
   options?: Options.Options
-): Layer.Layer<never, E2 | TransportError, Transport | R | Exclude<R2, Scope.Scope>> =>
+): Layer.Layer<never, E2 | TransportError, Transport | Exclude<R | R2, Scope.Scope>> =>
   Layer.effectDiscard(
     Effect.gen(function* () {
       const { prefix } = yield* Transport

@@ -7,7 +7,10 @@ export interface Options {
   readonly concurrency?: number
   /** Requests that may wait for a slot. Default 1,000; at the limit callers get `Busy`, one-way messages are dropped and counted. */
   readonly backlog?: number
-  /** Time that running handlers have to end at shutdown, before they are interrupted and answered. Default 10 seconds. */
+  /**
+   * Time that running handlers have to end at shutdown, before they are interrupted and answered. Default 10 seconds. It is real
+   * time; below `TestClock`, which nobody moves at that point, at most one second of it.
+   */
   readonly grace?: Duration.Input
   /**
    * What an unknown action gets. Default `reply`: an error. `ignore` where several processes share the service's name with

@@ -21,7 +21,7 @@ const compiled = new WeakMap<AnySchema, SchemaCodec<any>>()
 /**
  * Compiles the JSON codec of a schema (`Schema.toCodecJson`), or returns the one made before.
  *
- * `Schema.Void` is special: whatever a peer sends there is read as nothing, because Daebus has no way to say nothing.
+ * `Schema.Void` and `Schema.Undefined` are special: whatever a peer sends there is read as nothing, because Daebus has no way to say nothing.
  */
 export const make = <S extends AnySchema>(schema: S): SchemaCodec<S["Type"]> => {
   const known = compiled.get(schema)
@@ -31,8 +31,8 @@ export const make = <S extends AnySchema>(schema: S): SchemaCodec<S["Type"]> => 
   return codec
 }
 
-/** True for schemas whose only value is `undefined` by being void. */
-export const isVoid = (schema: AnySchema): boolean => schema.ast._tag === "Void"
+/** True for schemas whose only value is nothing: `Schema.Void` and `Schema.Undefined`. */
+export const isVoid = (schema: AnySchema): boolean => schema.ast._tag === "Void" || schema.ast._tag === "Undefined"
 
 /** True for schemas without values: the part was left out of the contract. */
 export const isNever = (schema: AnySchema): boolean => schema.ast._tag === "Never"

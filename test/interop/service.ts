@@ -129,7 +129,7 @@ const Actions = Handlers.layer(
       )
   },
   // Whoever asks may be a test with a channel of its own, and large answers are asked for: hence more than the defaults allow.
-  { replyTo: "any", unaddressed: "responses" }
+  { replyTo: "any", unaddressed: "responses", backlog: 100_000 }
 )
 
 const keyOf = (value: unknown): string | undefined =>

@@ -104,14 +104,14 @@ describe("Handlers.layer", () => {
     Effect.runPromise(Layer.launch(layer))
   })
 
-  it("does not hide that a handler wants a Scope of its own", () => {
+  it("gives each request a Scope", () => {
     const scoped = () =>
       Effect.as(
         Effect.addFinalizer(() => Effect.void),
         new User({ id: "", name: "" })
       )
     expectTypeOf(Handlers.layer(Users, { get_user: scoped, ...rest })).toEqualTypeOf<
-      Layer.Layer<never, Transport.TransportError, Transport.Transport | Scope.Scope>
+      Layer.Layer<never, Transport.TransportError, Transport.Transport>
     >()
   })
 
@@ -136,7 +136,7 @@ describe("Handlers.handler and serve", () => {
       Layer.Layer<
         never,
         Transport.TransportError,
-        Transport.Transport | Database | Handlers.Provided<"user_service", "ping">
+        Transport.Transport | Database | Handlers.Provided<typeof Users, "ping">
       >
     >()
   })
@@ -159,6 +159,15 @@ describe("Handlers.handler and serve", () => {
         return database.find(id)
       })
     )
+  })
+
+  it("is not complete with a handler of one or the other action, or of another contract", () => {
+    const either = "get_user" as "get_user" | "ping"
+    const One = Handlers.handler(Users, either, () => Response.send(1))
+    expectTypeOf<Handlers.Provided<typeof Users, "ping">>().not.toExtend<Layer.Success<typeof One>>()
+    const Other = Service.make("user_service", Action.make("ping", { success: Schema.Finite }))
+    const Ping = Handlers.handler(Other, "ping", () => Effect.succeed(1))
+    expectTypeOf<Layer.Success<typeof Ping>>().not.toExtend<Handlers.Provided<typeof Users, "ping">>()
   })
 
   it("refuses an action that does not exist, a wrong result and an undeclared error", () => {

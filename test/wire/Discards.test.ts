@@ -2,27 +2,17 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
-import { afterEach, vi } from "vitest"
+import { TestClock } from "effect/testing"
 import * as Discards from "../../src/wire/Discards.ts"
-
-afterEach(() => void vi.restoreAllMocks())
 
 /** An account whose lines are kept, on a clock that stands until it is moved. */
 const make = Effect.gen(function* () {
   const lines: Array<string> = []
-  let now = 1_000_000
-  vi.spyOn(performance, "now").mockImplementation(() => now)
   const discards = yield* Discards.make("a place").pipe(
     Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])),
     Effect.provideService(Metric.MetricRegistry, new Map())
   )
-  return {
-    discards,
-    lines,
-    pass: (millis: number) => {
-      now += millis
-    }
-  }
+  return { discards, lines, pass: TestClock.adjust }
 })
 
 describe("Discards", () => {
@@ -42,28 +32,43 @@ describe("Discards", () => {
         if (i % 100 === 0) discards.note("TooDeep")
       }
       assert.strictEqual(lines.length, 1)
-      pass(Discards.logIntervalMillis - 1)
-      discards.note("NotJson")
-      assert.strictEqual(lines.length, 1)
-      pass(1)
+      yield* pass(Discards.logIntervalMillis - 1)
       discards.note("NotUtf8")
+      assert.strictEqual(lines.length, 1)
+      // The next line comes by itself, also when nothing more is dropped.
+      yield* pass(1)
       assert.deepStrictEqual(lines.slice(1), [
-        "fiberbus dropped messages at a place: 100 × TooDeep, 10000 × NotJson, 1 × NotUtf8"
+        "fiberbus dropped messages at a place: 100 × TooDeep, 9999 × NotJson, 1 × NotUtf8"
       ])
-      pass(Discards.logIntervalMillis)
+      yield* pass(Discards.logIntervalMillis)
       discards.note("NotUtf8")
       assert.strictEqual(lines[2], "fiberbus dropped messages at a place: 1 × NotUtf8")
+    })
+  )
+
+  it.effect("says what it kept back when its Scope closes", () =>
+    Effect.gen(function* () {
+      const lines = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { discards, lines } = yield* make
+          discards.note("NotJson")
+          discards.note("TooDeep")
+          return lines
+        })
+      )
+      assert.deepStrictEqual(lines.slice(1), ["fiberbus dropped messages at a place: 1 × TooDeep"])
     })
   )
 
   it.effect("writes a number of lines that depends on the time alone, however many there are", () =>
     Effect.gen(function* () {
       const { discards, lines, pass } = yield* make
-      for (let millis = 0; millis < 10_000; millis++) {
-        for (let i = 0; i < 10; i++) discards.note("NotJson")
-        pass(1)
+      for (let tenth = 0; tenth < 100; tenth++) {
+        for (let i = 0; i < 1_000; i++) discards.note("NotJson")
+        yield* pass(100)
       }
-      assert.strictEqual(lines.length, 10)
+      // The last of them sums up the tenth second.
+      assert.strictEqual(lines.length, 11)
       assert.strictEqual(discards.total(), 100_000)
     })
   )

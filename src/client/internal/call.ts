@@ -182,7 +182,11 @@ abstract class Call extends Pending {
   /** A decoded part of the reply, or the mismatch. */
   protected fitting(part: "success" | "error" | "progress", decoded: Effect.Effect<any, SchemaError>): Outcome {
     if (Exit.isExit(decoded) && Exit.isSuccess(decoded)) return decoded
-    return Effect.catchCause(decoded, (cause) => Effect.fail(failure(this.method, mismatch(part, cause), "yes")))
+    const { method, timeoutMillis } = this
+    const fitted = Effect.catchCause(decoded, (cause) => Effect.fail(failure(method, mismatch(part, cause), "yes")))
+    if (Exit.isExit(decoded)) return fitted
+    const late = () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "yes")
+    return within(this.expiresAt - method.inbox.now(), late)(fitted)
   }
 }
 
@@ -245,11 +249,24 @@ const encoded = <A, E>(
     if (method.payload === undefined) return then(payload, settings)
     const json = method.payload.encode(payload)
     if (Exit.isExit(json) && Exit.isSuccess(json)) return then(json.value, settings)
-    return Effect.matchEffect(json, {
-      onFailure: (error) => Effect.fail(failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
-      onSuccess: (value) => then(value, settings)
-    })
+    const { timeoutMillis } = settings
+    const end = method.inbox.now() + timeoutMillis
+    return json.pipe(
+      Effect.mapError((error) => failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
+      within(timeoutMillis, () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "no")),
+      Effect.flatMap((value) =>
+        then(value, { ...settings, timeoutMillis: Math.max(0, Math.floor(end - method.inbox.now())) })
+      )
+    )
   })
+
+// A schema that works asynchronously has the call's time, no more.
+const within =
+  <E2>(millis: number, late: () => E2) =>
+  <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | E2> =>
+    Exit.isExit(effect)
+      ? effect
+      : Effect.timeoutOrElse(effect, { duration: Math.max(0, millis), orElse: () => Effect.fail(late()) })
 
 const ignoreSent = () => {}
 

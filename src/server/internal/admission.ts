@@ -6,6 +6,8 @@ export interface Admission<Job> {
   readonly enter: (job: Job) => "started" | "waits" | "refused"
   /** Gives a slot back; whoever waits longest takes it. */
   readonly release: () => void
+  /** Gives the place of one that waits to another: nobody wants it any more, and it is not begun. */
+  readonly forget: () => void
   /** Takes out all that wait. */
   readonly clear: () => ReadonlyArray<Job>
   readonly running: () => number
@@ -22,40 +24,50 @@ export const make = <Job>(options: {
   readonly backlog: number
   /** Begins a job; `release` is called exactly once when it has ended, possibly before this returns. */
   readonly start: (job: Job) => void
+  /** True for a waiting job that was forgotten. */
+  readonly isGone: (job: Job) => boolean
 }): Admission<Job> => {
-  const { backlog, slots, start } = options
+  const { backlog, isGone, slots, start } = options
   let running = 0
   let waiting: Array<Job> = []
   let head = 0
+  let gone = 0
   let pumping = false
 
   // Jobs that end at once release from inside of start: the loop takes the next, not the stack.
   const pump = () => {
     if (pumping) return
     pumping = true
-    while (running < slots && head < waiting.length) {
-      const job = waiting[head]!
-      head++
-      running++
-      start(job)
+    try {
+      while (running < slots && head < waiting.length) {
+        const job = waiting[head]!
+        head++
+        if (isGone(job)) {
+          gone--
+          continue
+        }
+        running++
+        start(job)
+      }
+    } finally {
+      pumping = false
     }
     if (head > 1_024 || head === waiting.length) {
       waiting = waiting.slice(head)
       head = 0
     }
-    pumping = false
   }
 
   return {
     running: () => running,
-    waiting: () => waiting.length - head,
+    waiting: () => waiting.length - head - gone,
     enter: (job) => {
       if (running < slots) {
         running++
         start(job)
         return "started"
       }
-      if (waiting.length - head >= backlog) return "refused"
+      if (waiting.length - head - gone >= backlog) return "refused"
       waiting.push(job)
       return "waits"
     },
@@ -63,10 +75,19 @@ export const make = <Job>(options: {
       running--
       if (head < waiting.length) pump()
     },
+    forget: () => {
+      gone++
+      // They keep their places in line until as many are gone as may wait.
+      if (gone <= backlog) return
+      waiting = waiting.slice(head).filter((job) => !isGone(job))
+      head = 0
+      gone = 0
+    },
     clear: () => {
-      const jobs = waiting.slice(head)
+      const jobs = waiting.slice(head).filter((job) => !isGone(job))
       waiting = []
       head = 0
+      gone = 0
       return jobs
     }
   }

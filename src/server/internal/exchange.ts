@@ -12,7 +12,7 @@ import * as Printable from "../../wire/Printable.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Request } from "../Request.ts"
-import { AlreadyAnswered } from "../Response.ts"
+import * as Response from "../Response.ts"
 import type { Entry } from "./entry.ts"
 
 /** What an exchange needs of the process around it. */
@@ -21,6 +21,8 @@ export interface Link {
   readonly wheel: TimerWheel.TimerWheel
   readonly discards: Discards.Discards
   readonly log: (effect: Effect.Effect<void>) => void
+  /** False below a test's clock. */
+  readonly isRealTime: boolean
   /** What waits or runs and may be taken back, by request id. */
   readonly cancellable: Map<string, Exchange>
 }
@@ -34,8 +36,16 @@ export class Exchange extends TimerWheel.Entry implements Request {
   readonly link: Link
   /** When the caller stops waiting, on the wheel's clock. */
   readonly deadline: number | undefined
+  /** The final answer is out, or nobody wants one any more. */
   answered = false
+  /** What runs for it is being stopped; what comes after is not begun. */
+  stopped = false
+  /** The handler has begun. */
+  begun = false
+  /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Takes it out of the backlog, while it waits there. */
+  forget: ((exchange: Exchange) => void) | undefined = undefined
 
   constructor(link: Link, entry: Entry, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
     super()
@@ -77,24 +87,43 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** The deadline has passed: the caller is told, the handler stopped. */
   override expire() {
-    this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.envelope.timeoutMillis ?? 0 }), "yes")
-    this.fiber?.interruptUnsafe()
+    const started = this.begun ? "yes" : "no"
+    this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.envelope.timeoutMillis ?? 0 }), started)
+    this.stop()
   }
 
   /** The caller has gone: no answer is sent any more, and the handler is stopped. */
   cancel() {
     this.answered = true
-    this.fiber?.interruptUnsafe()
+    this.stop()
   }
 
-  /** From now on the caller may take it back. */
-  await() {
-    if (this.isAwaited) this.link.cancellable.set(this.id, this)
+  /** Interrupts what runs, or leaves the backlog; what would come after is not begun. */
+  stop() {
+    this.stopped = true
+    if (this.forget === undefined) return this.fiber?.interruptUnsafe()
+    this.untrack()
+    this.forget(this)
+    this.forget = undefined
+  }
+
+  /** It takes time: from now on its deadline and its caller can end it. */
+  track() {
+    const { deadline, link } = this
+    if (deadline !== undefined && this.tick < 0) link.wheel.add(this, deadline - link.wheel.now())
+    if (this.cancelKey !== undefined) link.cancellable.set(this.cancelKey, this)
   }
 
   /** It is over. */
-  release() {
-    if (this.link.cancellable.get(this.id) === this) this.link.cancellable.delete(this.id)
+  untrack() {
+    const { cancelKey, link } = this
+    link.wheel.remove(this)
+    if (cancelKey !== undefined && link.cancellable.get(cancelKey) === this) link.cancellable.delete(cancelKey)
+  }
+
+  private get cancelKey() {
+    const { requestId } = this.envelope
+    return this.isAwaited && typeof requestId === "string" ? cancelKey(this.replyTo!, requestId) : undefined
   }
 
   /** Ends with an outcome on the way, unless it was answered. */
@@ -107,17 +136,21 @@ export class Exchange extends TimerWheel.Entry implements Request {
     if (this.isAwaited) this.answer("error", Envelope.writeErrorPayload(payload))
   }
 
-  /** Ends with what the handler's exit says, unless it was answered by hand. */
-  settle(exit: Exit.Exit<unknown, unknown>, sent: unknown) {
+  /**
+   * Ends with what the handler's exit says, unless it was answered by hand. What is returned is still to be run: an answer
+   * whose schema works asynchronously.
+   */
+  settle(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     if (exit._tag === "Success") {
-      if (exit.value !== sent) return this.answerSuccess(exit.value)
+      if (exit.value !== Response.sent) return this.answerSuccess(exit.value)
       if (!this.answered) this.fail({ error: "the handler ended without an answer", started: "yes" })
-      return
+      return undefined
     }
     const failure = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)
     if (failure !== undefined) return this.answerFailure(failure.error, exit.cause)
     // Whoever interrupts a handler on purpose has answered before.
     if (!this.answered || !Cause.hasInterruptsOnly(exit.cause)) this.die(exit.cause)
+    return undefined
   }
 
   /** Effect of `Response.send` with a final value. */
@@ -137,10 +170,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private byHand(codec: SchemaCodec<any> | undefined, value: unknown, status: "success" | "error", final: boolean) {
     return Effect.suspend((): Effect.Effect<void> => {
-      if (this.answered) {
-        return Effect.die(new AlreadyAnswered({ service: this.service, action: this.action }))
-      }
-      if (codec === undefined) return this.deliver(status, value, final)
+      if (codec === undefined || this.answered) return this.deliver(status, value, final)
       return Effect.matchEffect(codec.encode(value), {
         onFailure: Effect.die,
         onSuccess: (json) => this.deliver(status, json, final)
@@ -150,44 +180,49 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private deliver(status: "success" | "error", json: unknown, final: boolean): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
-      const text = JSON.stringify(json) ?? "null"
+      // Finalizers of a handler that was stopped may send: nobody hears it, and that is no fault of theirs.
+      if (this.stopped) return resume(Effect.void)
+      if (this.answered) {
+        return resume(Effect.die(new Response.AlreadyAnswered({ service: this.service, action: this.action })))
+      }
+      const text = stringify(json)
       if (final) this.answered = true
       this.write(status, text, final, () => resume(Effect.void))
     })
   }
 
   private answerSuccess(value: unknown) {
-    if (this.answered || !this.isAwaited) return
-    whenDone(
-      this.link,
-      this.entry.success === undefined ? undefined : this.entry.success.encode(value),
-      value,
-      (encoded) => {
-        if (encoded._tag === "Failure") return this.die(encoded.cause)
-        let text: string
-        try {
-          text = JSON.stringify(encoded.value) ?? "null"
-        } catch (defect) {
-          return this.die(Cause.die(defect))
-        }
-        this.answer("success", text)
+    if (this.answered || !this.isAwaited) return undefined
+    return whenEncoded(this.entry.success, value, (encoded) => {
+      if (encoded._tag === "Failure") return this.die(encoded.cause)
+      try {
+        this.answer("success", stringify(encoded.value))
+      } catch (defect) {
+        this.die(Cause.die(defect))
       }
-    )
+    })
   }
 
   private answerFailure(error: unknown, cause: Cause.Cause<unknown>) {
     if (this.answered || !this.isAwaited) {
       this.link.discards.note("FailedUnheard")
       const late = this.answered ? "after its answer" : "with nobody waiting for an answer"
-      return this.link.log(Effect.logWarning(`fiberbus: ${this.label} failed ${late}`, cause))
+      this.link.log(Effect.logWarning(`fiberbus: ${this.label} failed ${late}`, cause))
+      return undefined
     }
-    whenDone(this.link, this.entry.error?.encode(error), error, (encoded) => {
+    return whenEncoded(this.entry.error, error, (encoded) => {
       if (encoded._tag === "Failure") return this.die(cause)
-      this.fail({ error: errorText(error, encoded.value), failure: encoded.value })
+      try {
+        if (Codec.nestsTooDeep(encoded.value, 2)) throw new TooDeep()
+        this.fail({ error: errorText(error, encoded.value), failure: encoded.value })
+      } catch (defect) {
+        this.die(Cause.die(defect))
+      }
     })
   }
 
-  private die(cause: Cause.Cause<unknown>) {
+  /** Ends with `RemoteDefect`, whose id finds the cause in the log. */
+  die(cause: Cause.Cause<unknown>) {
     const id = crypto.randomUUID()
     this.link.log(
       Effect.logError(`fiberbus: handler of ${this.label} died (${id})`, cause).pipe(
@@ -229,7 +264,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
         // Its inbox has gone: a stream to nobody must not go on.
         link.discards.count("NobodyWaits")
-        if (!final) return this.cancel()
+        if (!final) this.cancel()
       }
       then?.()
     })
@@ -239,16 +274,29 @@ export class Exchange extends TimerWheel.Entry implements Request {
 // What a peer chose, fit for a log.
 const loggable = (text: string) => Printable.line(Printable.cut(text, 64))
 
-/** Goes on at once where nothing asynchronous is to be done, otherwise on a fiber of its own. */
-export const whenDone = <A, E>(
-  link: Link,
-  effect: Effect.Effect<A, E> | undefined,
-  otherwise: A,
-  then: (exit: Exit.Exit<A, E>) => void
-): void => {
-  if (effect === undefined) return then(Exit.succeed(otherwise))
-  if (Exit.isExit(effect)) return then(effect as Exit.Exit<A, E>)
-  link.log(Effect.flatMap(Effect.exit(effect), (exit) => Effect.sync(() => then(exit))))
+/** By what a caller takes back its request: no other caller can. */
+export const cancelKey = (replyTo: string, requestId: string) => `${replyTo}\n${requestId}`
+
+/** A value that its receiver would drop. */
+class TooDeep extends Error {
+  override readonly message = `an answer nested deeper than ${Codec.maxDepth - 1}, which no caller reads`
+}
+
+const stringify = (json: unknown): string => {
+  if (Codec.nestsTooDeep(json, 1)) throw new TooDeep()
+  return JSON.stringify(json) ?? "null"
+}
+
+/** Goes on at once where the schema does, otherwise returns what is still to be run. */
+const whenEncoded = (
+  codec: SchemaCodec<any> | undefined,
+  value: unknown,
+  then: (encoded: Exit.Exit<unknown, unknown>) => void
+): Effect.Effect<void> | undefined => {
+  const encoded = codec === undefined ? Exit.succeed(value) : codec.encode(value)
+  if (!Exit.isExit(encoded)) return Effect.flatMap(Effect.exit(encoded), (exit) => Effect.sync(() => then(exit)))
+  then(encoded)
+  return undefined
 }
 
 // A person reads it: what the error says of itself, or its tag with its fields.
@@ -257,7 +305,8 @@ const errorText = (error: unknown, encoded: unknown): string => {
   for (const text of [fields["error"], fields["message"], error]) {
     if (typeof text === "string" && text !== "") return text
   }
-  if (typeof encoded !== "object" || encoded === null || !("_tag" in encoded)) return JSON.stringify(encoded)
+  if (typeof encoded !== "object" || encoded === null || !("_tag" in encoded))
+    return JSON.stringify(encoded) ?? "undefined"
   const { _tag, ...rest } = encoded
   return `${_tag}${Object.keys(rest).length === 0 ? "" : ` ${JSON.stringify(rest)}`}`
 }

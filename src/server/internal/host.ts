@@ -1,4 +1,6 @@
 /** All that one process serves and listens to over one transport: the tables that messages are looked up in. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as RcMap from "effect/RcMap"
@@ -14,7 +16,7 @@ import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Options } from "../Options.ts"
 import * as Entry from "./entry.ts"
-import { Exchange, type Link } from "./exchange.ts"
+import { cancelKey, Exchange, type Link } from "./exchange.ts"
 import * as Mount from "./mount.ts"
 
 /** Two handlers for one action of one service over one transport: a mistake in the program, so the layers die instead of being built. */
@@ -59,13 +61,12 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     discards,
     wheel: yield* TimerWheel.make,
     log: (effect) => void runFork(effect),
+    isRealTime: (yield* Clock.Clock) === Context.get(Context.empty(), Clock.Clock),
     cancellable: new Map()
   }
 
   const cancel = ({ replyTo, requestId }: Envelope.Cancel) => {
-    const exchange = link.cancellable.get(requestId)
-    // Whoever knows the id and the inbox is the caller, or was told by it.
-    if (exchange?.replyTo === replyTo) exchange.cancel()
+    link.cancellable.get(cancelKey(replyTo, requestId))?.cancel()
   }
   const { maxFrameBytes } = transport.capabilities
   const claims = new Map<string, string>()
@@ -139,7 +140,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     claim: (service, action, place) =>
       Effect.acquireRelease(
         Effect.suspend(() => {
-          const key = `${service}.${action}`
+          // A space is in no name.
+          const key = `${service} ${action}`
           const other = claims.get(key)
           if (other !== undefined) return Effect.die(new DuplicateHandler({ service, action, places: [other, place] }))
           claims.set(key, place)

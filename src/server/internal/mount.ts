@@ -1,9 +1,11 @@
 /** A set of handlers that live and end together: one `Handlers.layer`, one listener. */
 
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
@@ -14,10 +16,9 @@ import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import type { Options } from "../Options.ts"
 import * as Request from "../Request.ts"
-import * as Response from "../Response.ts"
 import * as Admission from "./admission.ts"
 import type { Entry } from "./entry.ts"
-import { Exchange, type Link, whenDone } from "./exchange.ts"
+import { Exchange, type Link } from "./exchange.ts"
 
 /** @see {@link make} */
 export interface Mount {
@@ -35,7 +36,8 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
   const admission = Admission.make<Exchange>({
     slots: options.concurrency,
     backlog: options.backlog,
-    start: (exchange) => begin(exchange)
+    start: (exchange) => begin(exchange),
+    isGone: (exchange) => exchange.stopped
   })
   const live = new Set<Exchange>()
   const idle = Latch.makeUnsafe(true)
@@ -45,61 +47,90 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
       : options.replyTo === "any"
         ? [""]
         : options.replyTo
+  // Nobody moves a test's clock any more when its layers close: what waits for it would wait for ever.
+  const grace = link.isRealTime
+    ? options.grace
+    : Duration.min(Duration.fromInputUnsafe(options.grace), Duration.seconds(1))
   let draining = false
   let meanMillis = 10
 
-  const run = (exchange: Exchange, payload: unknown) => {
-    const { entry } = exchange
-    let context = Context.add(entry.context, Request.Slot, exchange)
-    if (exchange.deadline !== undefined) context = Context.add(context, Deadline, exchange.deadline)
-    const fiber = Effect.runForkWith(context)(Effect.suspend(() => entry.handle(payload, exchange)))
+  /** Runs a part of an exchange: goes on at once where it ends at once, otherwise when its fiber does. */
+  const stage = <A, E>(
+    exchange: Exchange,
+    effect: Effect.Effect<A, E>,
+    context: Context.Context<never>,
+    then: (exit: Exit.Exit<A, E>) => void
+  ): void => {
+    if (Exit.isExit(effect)) return then(effect as Exit.Exit<A, E>)
+    const fiber = Effect.runForkWith(context)(effect)
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return finish(exchange, exit)
+    if (exit !== undefined) return then(exit)
     exchange.fiber = fiber
     if (live.size === 0) idle.closeUnsafe()
     live.add(exchange)
-    exchange.await()
-    const begun = link.wheel.now()
-    if (exchange.deadline !== undefined) link.wheel.add(exchange, exchange.deadline - begun)
+    exchange.track()
+    // It may have been stopped from within, before there was a fiber to interrupt.
+    if (exchange.stopped) fiber.interruptUnsafe()
     fiber.addObserver((exit) => {
-      meanMillis += (link.wheel.now() - begun - meanMillis) / 8
-      link.wheel.remove(exchange)
-      live.delete(exchange)
-      finish(exchange, exit)
-      if (live.size === 0) idle.openUnsafe()
+      exchange.fiber = undefined
+      guarded(exchange, () => then(exit))
     })
   }
 
-  const finish = (exchange: Exchange, exit: Exit.Exit<unknown, unknown>) => {
-    exchange.settle(exit, Response.sent)
-    end(exchange)
+  // Whatever goes wrong here is ours or a getter's of the user's: it ends this exchange, and its slot is free again.
+  const guarded = (exchange: Exchange, act: () => void) => {
+    try {
+      act()
+    } catch (defect) {
+      exchange.die(Cause.die(defect))
+      end(exchange)
+    }
+  }
+
+  const begin = (exchange: Exchange) => {
+    exchange.forget = undefined
+    const { deadline, entry, envelope } = exchange
+    if (deadline !== undefined && deadline <= link.wheel.now()) {
+      refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: envelope.timeoutMillis ?? 0 }))
+      return end(exchange)
+    }
+    guarded(exchange, () =>
+      stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
+        if (exchange.stopped) return end(exchange)
+        if (decoded._tag === "Success") return run(exchange, decoded.value)
+        const failure = decoded.cause.reasons.find(Cause.isFailReason)
+        if (failure === undefined) exchange.die(decoded.cause)
+        else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
+        end(exchange)
+      })
+    )
+  }
+
+  const run = (exchange: Exchange, payload: unknown) => {
+    const { entry } = exchange
+    exchange.begun = true
+    const begun = link.wheel.now()
+    // The deadline is the request's own, also where the layer was built below another request.
+    const context = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
+    const handling = Effect.scoped(Effect.suspend(() => entry.handle(payload, exchange)))
+    stage(exchange, handling, context, (exit) => {
+      meanMillis += (link.wheel.now() - begun - meanMillis) / 8
+      const writing = exchange.settle(exit)
+      if (writing === undefined) return end(exchange)
+      stage(exchange, writing, entry.context, () => end(exchange))
+    })
   }
 
   const end = (exchange: Exchange) => {
-    exchange.release()
+    exchange.untrack()
+    live.delete(exchange)
+    if (live.size === 0) idle.openUnsafe()
     admission.release()
   }
 
   const refuse = (exchange: Exchange, reason: Reason.Sent) => {
     if (!exchange.isAwaited) link.discards.note(reason._tag)
     exchange.refuse(reason, "no")
-  }
-
-  const begin = (exchange: Exchange) => {
-    const { entry, envelope } = exchange
-    // Taken back while it waited.
-    if (exchange.answered) return end(exchange)
-    if (exchange.deadline !== undefined && exchange.deadline <= link.wheel.now()) {
-      refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: envelope.timeoutMillis ?? 0 }))
-      return end(exchange)
-    }
-    whenDone<unknown, SchemaError>(link, entry.decode(entry.select(envelope)), undefined, (decoded) => {
-      if (decoded._tag === "Success") return run(exchange, decoded.value)
-      const failure = decoded.cause.reasons.find(Cause.isFailReason)
-      if (failure === undefined) exchange.settle(decoded, undefined)
-      else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
-      end(exchange)
-    })
   }
 
   return {
@@ -110,8 +141,10 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
       const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
       if (draining) return refuse(exchange, new Reason.Draining({}))
       const admitted = admission.enter(exchange)
-      if (admitted === "waits") exchange.await()
-      else if (admitted === "refused") {
+      if (admitted === "waits") {
+        exchange.forget = admission.forget
+        exchange.track()
+      } else if (admitted === "refused") {
         const retryAfterMillis = Math.max(1, Math.ceil((meanMillis * (options.backlog + 1)) / options.concurrency))
         refuse(exchange, new Reason.Busy({ retryAfterMillis }))
       }
@@ -119,25 +152,25 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
     drain: Effect.suspend(() => {
       draining = true
       for (const exchange of admission.clear()) {
-        exchange.release()
         refuse(exchange, new Reason.Draining({}))
+        exchange.forget = undefined
+        exchange.untrack()
       }
       return idle.await
     }).pipe(
-      Effect.timeoutOption(options.grace),
+      Effect.timeoutOption(grace),
       Effect.flatMap(() => {
         const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
         for (const exchange of live) {
-          exchange.refuse(new Reason.Draining({}), "yes")
+          exchange.refuse(new Reason.Draining({}), exchange.begun ? "yes" : "no")
           if (exchange.fiber !== undefined) fibers.push(exchange.fiber)
+          exchange.stop()
         }
         // A handler that cannot be interrupted must not keep the process: its finalizers get a second.
-        return Effect.timeoutOption(
-          Effect.flatMap(Effect.forkDetach(Fiber.interruptAll(fibers)), Fiber.join),
-          "1 second"
-        )
+        return Effect.timeoutOption(Effect.flatMap(Effect.forkDetach(Fiber.awaitAll(fibers)), Fiber.join), "1 second")
       }),
-      Effect.asVoid
+      Effect.asVoid,
+      Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
     )
   }
 }
