@@ -64,7 +64,10 @@ export const fromTransportError = (error: TransportError) =>
 /** The status of a call's error, and one line about it. */
 export const fromCallError = (error: CallError): Failed => {
   const { reason, service, action, started } = error
-  const message = reason._tag === "TransportError" ? Printable.withoutSecrets(reason.message) : reason.message
+  const message =
+    reason._tag === "TransportError" || reason._tag === "ConnectionLost"
+      ? Printable.withoutSecrets(reason.message)
+      : reason.message
   const known = reason._tag === "RemoteError" ? details(reason) : fates[started]
   return new Failed({
     status: statuses[reason._tag],
@@ -83,6 +86,7 @@ const statuses: { readonly [Tag in CallErrorReason["_tag"]]: number } = {
   Draining: ExitStatus.refused,
   RemoteDefect: ExitStatus.remoteDefect,
   ContractMismatch: ExitStatus.remoteDefect,
+  ConnectionLost: ExitStatus.transport,
   TransportError: ExitStatus.transport
 }
 

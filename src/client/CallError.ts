@@ -6,6 +6,7 @@ import * as Reason from "../wire/Reason.ts"
 export { TransportError } from "../transport/Transport.ts"
 export {
   Busy,
+  ConnectionLost,
   ContractMismatch,
   DeadlineExceeded,
   Draining,
@@ -36,6 +37,7 @@ export class CallError extends Schema.TaggedError<CallError>()("CallError", {
     Reason.InvalidPayload,
     Reason.PayloadTooLarge,
     Reason.DeadlineExceeded,
+    Reason.ConnectionLost,
     Reason.RemoteDefect,
     Reason.RemoteError,
     Reason.ContractMismatch,

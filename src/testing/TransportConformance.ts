@@ -11,7 +11,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import type { Capabilities, Frame, Receive, Target, Transport, TransportError } from "../transport/Transport.ts"
+import * as Stream from "effect/Stream"
+import {
+  type Capabilities,
+  type Frame,
+  type Receive,
+  states,
+  type Target,
+  Transport,
+  type TransportError
+} from "../transport/Transport.ts"
 
 /** Two transports that hear each other, each with connections of its own. */
 export class TwoTransports extends Context.Service<
@@ -600,6 +609,17 @@ export const cases: ReadonlyArray<Case> = [
       yield* barrier(here, there)
       yield* same("frames of the pattern that left", byPattern.frames, ["all"])
       yield* same("channels of a pattern", byOther.channels, [name, name])
+    })
+  ),
+
+  make("is ready from the beginning, and without a gap", always, ({ here }) =>
+    same("state", here.state, { _tag: "Ready", gaps: 0 })
+  ),
+
+  make("streams the present state first", always, ({ here }) =>
+    Effect.gen(function* () {
+      const [first] = yield* Stream.runCollect(Stream.take(states, 1)).pipe(Effect.provideService(Transport, here))
+      yield* same("first state", first, here.state)
     })
   ),
 

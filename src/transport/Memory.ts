@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Glob from "../contract/Glob.ts"
+import * as LinkState from "./LinkState.ts"
 import { type Receive, type Sent, type Target, Transport, TransportError } from "./Transport.ts"
 
 /** @see {@link layer} */
@@ -133,10 +134,14 @@ const report = (channel: string, defect: unknown) => {
   Effect.runFork(Effect.logError(`A callback for ${channel} threw`, Cause.die(defect)))
 }
 
-/** Makes a transport on a broker, or on one of its own. */
-export const make = (options?: Options & { readonly broker?: Broker }): Transport["Service"] => {
+/** Makes a transport on a broker, or on one of its own. It is always `Ready`. */
+export const make = (options?: Options & { readonly broker?: Broker }): Transport["Service"] => open(options).transport
+
+const open = (options?: Options & { readonly broker?: Broker }) => {
   const broker = options?.broker ?? makeBroker(options)
-  return {
+  const link = LinkState.make({ _tag: "Ready", gaps: 0 })
+  const isClosed = () => link.current()._tag === "Closed"
+  const transport: Transport["Service"] = {
     name: "memory",
     prefix: options?.prefix ?? "",
     capabilities: {
@@ -146,20 +151,46 @@ export const make = (options?: Options & { readonly broker?: Broker }): Transpor
       patterns: true,
       maxFrameBytes: options?.maxFrameBytes ?? 1_048_576
     },
-    send: broker.deliver,
-    subscribe: (target, receive): Effect.Effect<void, never, Scope.Scope> =>
-      Effect.asVoid(
-        Effect.acquireRelease(
-          Effect.sync(() => broker.subscribe(target, receive)),
-          (unsubscribe) => Effect.sync(unsubscribe)
+    send: (channel, frame, sent) => (isClosed() ? sent(closed, 0) : broker.deliver(channel, frame, sent)),
+    subscribe: (target, receive): Effect.Effect<void, TransportError, Scope.Scope> =>
+      Effect.suspend(() => {
+        if (isClosed()) return Effect.fail(closed)
+        return Effect.asVoid(
+          Effect.acquireRelease(
+            Effect.sync(() => broker.subscribe(target, receive)),
+            (unsubscribe) => Effect.sync(unsubscribe)
+          )
         )
-      )
+      }),
+    get state() {
+      return link.current()
+    },
+    watch: link.watch,
+    whileDown: undefined
   }
+  return { transport, close: () => link.change({ _tag: "Closed", gaps: 0, error: undefined }) }
 }
 
-/** A transport with a broker of its own: everything that is provided with this very Layer hears each other. */
-export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () => make())
+const closed = new TransportError({
+  kind: "Closed",
+  operation: "use memory",
+  detail: "the transport is closed",
+  hint: "",
+  sent: "no"
+})
 
-/** The same with options; give several the same `broker` to stand for several processes. */
-export const layerOptions = (options: Options & { readonly broker?: Broker }): Layer.Layer<Transport> =>
-  Layer.sync(Transport, () => make(options))
+/** Gives several the same `broker` to stand for several processes. Closed with the Scope of the Layer. */
+export const layerOptions = (options?: Options & { readonly broker?: Broker }): Layer.Layer<Transport> =>
+  Layer.effect(
+    Transport,
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => open(options)),
+        ({ close }) => Effect.sync(close)
+      ),
+      ({ transport }) => transport
+    )
+  )
+
+/** A transport with a broker of its own: everything that is provided with this very Layer hears each other. */
+export const layer: Layer.Layer<Transport> = layerOptions()

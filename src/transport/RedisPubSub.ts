@@ -3,9 +3,13 @@
  *
  * Each Layer holds exactly two connections, one to publish and one to subscribe, however many services and callers use
  * it. A lost connection comes back by itself and subscribes again; frames of the gap are lost, and what was in flight
- * ends with kind `ConnectionLost`. Nothing is ever sent twice.
+ * ends with kind `ConnectionLost`. Nothing is ever sent twice. The state of both is one `LinkState`: `Transport.states`.
  *
- * The user needs `+ping`, `+info` (without it the receivers count is only a hint), `+publish`, `+subscribe`,
+ * Once it has found a master it insists on one: the role is asked for on each connect and every 5 seconds, and a replica is
+ * left for another attempt. With `sentinels` it asks them where the master is, each time.
+ *
+ * The user needs `+ping`, `+info` (without it the receivers count is only a hint, and a master that becomes a replica goes
+ * unnoticed), `+publish`, `+subscribe`,
  * `+unsubscribe` (for patterns `+psubscribe`, `+punsubscribe`), and the channels.
  */
 import * as Cause from "effect/Cause"
@@ -15,10 +19,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
+import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as RedisHealth from "./internal/RedisHealth.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
 import * as RedisSubscriptions from "./internal/RedisSubscriptions.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
+import * as redisInfo from "./internal/redisInfo.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
 import { Transport, TransportError } from "./Transport.ts"
 
@@ -45,6 +52,23 @@ export interface Options {
   readonly maxFrameBytes?: number | undefined
   /** Bytes sent that Redis has not answered. Default 16 MiB; above it `send` fails with kind `Overloaded`. */
   readonly maxBytesInFlight?: number | undefined
+  /**
+   * Waits between attempts to reconnect, in real time whatever `Clock` says. Default `Backoff.reconnect`: 50 ms doubling to 5 s, full
+   * jitter, endless. It begins again after a connection that lasted for 5 seconds. When it ends, so does the transport: `Closed`.
+   */
+  readonly reconnect?: Schedule.Schedule<unknown, TransportError> | undefined
+  /**
+   * What becomes of a call that begins while the link is down. `fail`: it ends at once. Otherwise it waits for the link, `for` at
+   * most 1 second by default and never beyond its own timeout, with at most `buffer` others (1,000), and is sent once. Either way
+   * it ends with a `TransportError` and `started: "no"` when it was not sent.
+   */
+  readonly whileDown?: "fail" | { readonly buffer?: number; readonly for?: Duration.Input } | undefined
+  /** Asks these where the master is, instead of `url`, host and port; `tls` is for them and for the master. Default port 26379. */
+  readonly sentinels?: ReadonlyArray<{ readonly host: string; readonly port?: number }> | undefined
+  /** What the Sentinels call the master. */
+  readonly name?: string | undefined
+  readonly sentinelUsername?: string | undefined
+  readonly sentinelPassword?: Redacted.Redacted<string> | string | undefined
 }
 
 /** Whom to trust and how to prove who we are; certificates and keys as PEM. */
@@ -74,44 +98,42 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
       runFork(Effect.annotateLogs(line, "transport", settings.name))
     }
 
-    let receivers: "exact" | "hint" = "hint"
-    let down = 0
-    let closing = false
-    const told = new Set<TransportError["kind"]>()
-
-    const watched = {
-      up: () => {
-        if (down > 0 && --down === 0) log(Effect.logInfo(`Redis: connected again to ${settings.name}`))
-      },
-      down: (error: TransportError, wasUp: boolean) => {
-        if (closing) return
-        if (wasUp && down++ === 0) {
-          told.clear()
-          return log(Effect.logWarning(`Redis: lost ${settings.name}, reconnecting. ${error.message}`))
-        }
-        // Why it does not come back may be another matter, and is told once.
-        if (wasUp || down === 0 || error.kind === "ConnectionLost" || told.has(error.kind)) return
-        told.add(error.kind)
-        log(Effect.logWarning(`Redis: ${settings.name} does not come back yet. ${error.message}`))
-      }
-    }
-
+    const health = RedisHealth.make(settings, yield* Effect.context<never>())
+    const master = redisInfo.makeWatch(settings)
     const publisher = RedisLink.make(settings, "publisher", {
-      prepare: () => {
-        receivers = "hint"
-        publisher.command("info", [], 0, (_error, reply) => {
-          receivers = typeof reply === "string" && countsAll(reply) ? "exact" : "hint"
-        })
+      prepare: () => master.prepared("publisher"),
+      up: () => health.up("publisher"),
+      down: (error, wasUp) => {
+        master.lost("publisher")
+        health.down("publisher", error, wasUp)
       },
-      ...watched
+      gaveUp: (error) => gaveUp(error)
     })
     const subscriber = RedisLink.make(settings, "subscriber", {
-      prepare: (client) => subscriptions.prepare(client),
-      up: watched.up,
-      down: (error, wasUp) => {
+      prepare: (client) => {
+        // Before the first SUBSCRIBE: after that the connection is for nothing else.
+        master.prepared("subscriber")
+        subscriptions.prepare(client)
+      },
+      up: () => health.up("subscriber"),
+      down: (error, wasUp, strain) => {
         subscriptions.lost()
-        watched.down(error, wasUp)
-      }
+        master.lost("subscriber")
+        health.down("subscriber", error, wasUp)
+        if (wasUp && error.kind === "ConnectionLost") master.explainCut(strain, health.wasCut)
+      },
+      gaveUp: (error) => gaveUp(error)
+    })
+    master.start({ publisher, subscriber })
+    // Half a link is none: the other connection would go on without an end.
+    const gaveUp = (error: TransportError) => {
+      health.gaveUp(error)
+      runFork(close)
+    }
+    const close = Effect.suspend(() => {
+      master.stop()
+      subscriptions.close()
+      return Effect.all([publisher.close, subscriber.close], { concurrency: 2, discard: true })
     })
     let lastThrown = Number.NEGATIVE_INFINITY
     const threw = (channel: string, defect: unknown) => {
@@ -122,21 +144,22 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     }
     const subscriptions = RedisSubscriptions.make(settings, subscriber, {
       refused: (error) => log(Effect.logWarning(`Redis: ${error.message}. Tried again until it is allowed`)),
+      changed: () => health.refused(subscriptions.refusal()),
       threw
     })
 
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
-        closing = true
-        subscriptions.close()
-        return Effect.all([publisher.close, subscriber.close], { concurrency: 2, discard: true })
+        health.closed()
+        return close
       })
     )
     // Asks at once, while the other connection still counts.
     const start = (link: RedisLink.RedisLink) =>
       Effect.catchIf(
         link.start,
-        ({ kind }) => kind === "ConnectionLost",
+        // Sentinels know several addresses, and none of them is ours to ask.
+        ({ kind }) => kind === "ConnectionLost" && !settings.sentinels,
         (error) => Effect.flip(redisGreeting.explain(settings, error))
       )
     yield* Effect.all([start(publisher), start(subscriber)], { concurrency: 2, discard: true })
@@ -155,7 +178,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
         delivery: "at-most-once",
         // Another server may answer after a failover.
         get receivers() {
-          return receivers
+          return master.countsAll() ? "exact" : "hint"
         },
         ordered: true,
         patterns: true,
@@ -164,7 +187,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
       send: (channel, frame, sent) => {
         const bytes = Buffer.byteLength(frame)
         if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
-        publisher.command("publish", [channel, frame], bytes, (error, reply) => {
+        publisher.commandWhenUp("publish", [channel, frame], bytes, (error, reply) => {
           try {
             sent(error, typeof reply === "number" ? reply : 0)
           } catch (defect) {
@@ -172,12 +195,14 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
           }
         })
       },
-      subscribe: subscriptions.subscribe
+      subscribe: subscriptions.subscribe,
+      get state() {
+        return health.state()
+      },
+      watch: health.watch,
+      whileDown: settings.whileDown
     }
   })
-
-/** Only a master that is no part of a cluster knows all subscribers. */
-const countsAll = (info: string) => /^role:master\r?$/m.test(info) && /^cluster_enabled:0\r?$/m.test(info)
 
 /** A transport on one Redis. @see {@link make} */
 export const layer = (options: Options = {}): Layer.Layer<Transport, TransportError> =>

@@ -6,8 +6,13 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { LinkState } from "./LinkState.ts"
+
+export type { LinkState } from "./LinkState.ts"
 
 /**
  * One message as it travels: JSON text, or the bytes of that text as they came from a socket. Receivers take either;
@@ -80,6 +85,12 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
   }
 }
 
+/** How many calls may wait for the link to come back, and how long each. */
+export interface WhileDown {
+  readonly calls: number
+  readonly millis: number
+}
+
 /**
  * Carries frames between processes, or within one.
  *
@@ -104,6 +115,15 @@ export class Transport extends Context.Service<
      * frame. After a lost link the adapter subscribes again by itself; frames sent meanwhile are lost.
      */
     readonly subscribe: (target: Target, receive: Receive) => Effect.Effect<void, TransportError, Scope.Scope>
+    /** How the link is now. */
+    readonly state: LinkState
+    /**
+     * Calls a function with each later state, in order, on the turn of the change; the result ends that. The function must
+     * return quickly and never throw. Users take {@link states}.
+     */
+    readonly watch: (watcher: (state: LinkState) => void) => () => void
+    /** What calls do that begin while the link is down: wait for it within these limits, or fail at once if there are none. */
+    readonly whileDown: WhileDown | undefined
   }
 >()("fiberbus/transport/Transport") {}
 
@@ -120,3 +140,32 @@ export const publish = (channel: string, frame: string): Effect.Effect<number, T
       )
     })
   )
+
+/** States that wait for a slow reader of {@link states}; then the oldest are left out. */
+export const statesBuffer = 16
+
+/**
+ * Streams the state of the link: the present one first, then each change. Ends after `Closed`.
+ *
+ * A reader that falls behind by more than 16 changes misses the oldest of them; the last one always comes, and its `gaps`
+ * still tells of every loss.
+ */
+export const states: Stream.Stream<LinkState, never, Transport> = Stream.unwrap(
+  Effect.map(Transport, (transport) =>
+    Stream.callback<LinkState>(
+      (queue) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const offer = (state: LinkState) => {
+              Queue.offerUnsafe(queue, state)
+              if (state._tag === "Closed") Queue.endUnsafe(queue)
+            }
+            offer(transport.state)
+            return transport.watch(offer)
+          }),
+          (leave) => Effect.sync(leave)
+        ),
+      { bufferSize: statesBuffer, strategy: "sliding" }
+    )
+  )
+)

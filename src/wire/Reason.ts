@@ -71,6 +71,16 @@ export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>()("De
   }
 }
 
+/** The link broke after the request may have left, and its answer cannot arrive any more. Found by the caller; it never travels. */
+export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("ConnectionLost", {
+  /** What happened to the link, in the words of the transport. */
+  detail: Schema.String
+}) {
+  override get message() {
+    return `the link was lost before the answer: ${this.detail}`
+  }
+}
+
 /** The handler died. The id finds the cause in the service's log; nothing else of it leaves the service. */
 export class RemoteDefect extends Schema.TaggedError<RemoteDefect>()("RemoteDefect", { id: Schema.String }) {
   override get message() {

@@ -98,7 +98,9 @@ export const oneWay = (method: Method, payload: unknown, settings: Settings): Ef
       const frame = write(method, method.headOfSend, undefined, json, settings)
       if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
       method.inbox.transport.send(method.channel, frame, (error, receivers) =>
-        resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(method, error, error.sent)))
+        resume(
+          error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(method, reasonOf(error), error.sent))
+        )
       )
     })
   )
@@ -106,6 +108,8 @@ export const oneWay = (method: Method, payload: unknown, settings: Settings): Ef
 abstract class Call extends Pending {
   readonly method: Method
   readonly timeoutMillis: number
+  /** What the request will be made of, while it waits for the link; nothing once it has been sent. */
+  held: { readonly json: unknown; readonly settings: Settings } | undefined
   /** Set by the first sign of the handler. */
   started = false
 
@@ -121,12 +125,24 @@ abstract class Call extends Pending {
   /** Nobody waits any more: the service is told, so that it can stop. */
   cancel() {
     const { channel, inbox } = this.method
-    if (!inbox.leave(this)) return
+    if (!inbox.leave(this) || this.held !== undefined) return
     inbox.transport.send(channel, Envelope.writeCancel({ replyTo: inbox.channel, requestId: this.id }), ignoreSent)
   }
 
   override onLost(error: TransportError) {
-    this.failWith(error, "unknown")
+    this.failWith(reasonOf(error), this.didStart())
+  }
+
+  override onUp(millis: number) {
+    const { held } = this
+    if (held === undefined) return
+    this.held = undefined
+    transmit(this, held.json, { ...held.settings, timeoutMillis: Math.min(millis, held.settings.timeoutMillis) })
+  }
+
+  private didStart(): Reason.Started {
+    if (this.held !== undefined) return "no"
+    return this.started ? "yes" : "unknown"
   }
 
   failWith(reason: CallErrorReason, started: Reason.Started) {
@@ -135,12 +151,12 @@ abstract class Call extends Pending {
 
   override expire() {
     this.method.inbox.leave(this)
-    this.failWith(new Reason.DeadlineExceeded({ timeoutMillis: this.timeoutMillis }), this.started ? "yes" : "unknown")
+    this.failWith(new Reason.DeadlineExceeded({ timeoutMillis: this.timeoutMillis }), this.didStart())
   }
 
   override onSent(error: TransportError | undefined, receivers: number) {
     if (error !== undefined) {
-      if (this.method.inbox.leave(this)) this.failWith(error, error.sent)
+      if (this.method.inbox.leave(this)) this.failWith(reasonOf(error), this.started ? "yes" : error.sent)
     } else if (receivers === 0 && this.method.inbox.transport.capabilities.receivers === "exact") {
       if (this.method.inbox.leave(this)) this.failWith(new Reason.NoResponders({}), "no")
     }
@@ -270,11 +286,18 @@ const within =
 
 const ignoreSent = () => {}
 
-/** Enters the call, then sends its request: the answer may be back before the sending is confirmed. */
+/** Enters the call, then sends its request, or has it held while the link is down: the answer may be back before the sending is confirmed. */
 const begin = (call: Call, json: unknown, settings: Settings) => {
   const { method } = call
   const full = method.inbox.enter(call, settings.timeoutMillis)
   if (full !== undefined) return call.failWith(full, "no")
+  if (!method.inbox.isDown()) return transmit(call, json, settings)
+  call.held = { json, settings }
+  method.inbox.hold(call)
+}
+
+const transmit = (call: Call, json: unknown, settings: Settings) => {
+  const { method } = call
   const frame = write(method, method.headOfCall, call.id, json, settings)
   if (typeof frame === "string") {
     return method.inbox.transport.send(method.channel, frame, (error, receivers) => call.onSent(error, receivers))
@@ -309,6 +332,12 @@ const write = (
   if (!Codec.isLarger(frame, maxFrameBytes)) return frame
   return new Reason.PayloadTooLarge({ what: "request", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
 }
+
+// One rule for both connections: lost after the request may have left is ConnectionLost, anything else of the transport is its own.
+const reasonOf = (error: TransportError): CallErrorReason =>
+  error.kind === "ConnectionLost" && error.sent === "unknown"
+    ? new Reason.ConnectionLost({ detail: error.detail })
+    : error
 
 const failure = (method: Method, reason: CallErrorReason, started: Reason.Started) =>
   new CallError({ service: method.service, action: method.action, started, reason })

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
+import * as LinkState from "../../transport/LinkState.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
 import { type Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
@@ -15,6 +16,8 @@ export const maxPending = 50_000
 /** A call that waits for its answers. It is in the table from before its sending until its end. */
 export abstract class Pending extends TimerWheel.Entry {
   id = ""
+  /** On the clock of the deadlines. */
+  deadline = 0
   /** A step on the way. */
   abstract onProgress(payload: unknown): void
   /** The final answer; the call has left the table. */
@@ -23,6 +26,8 @@ export abstract class Pending extends TimerWheel.Entry {
   abstract onSent(error: TransportError | undefined, receivers: number): void
   /** No answer can come any more; the call has left the table. */
   abstract onLost(error: TransportError): void
+  /** The link is up: the request, which was held, is to be sent with so much of its time left. */
+  abstract onUp(millis: number): void
 }
 
 /** @see {@link inbox} */
@@ -32,6 +37,10 @@ export interface Inbox {
   readonly channel: string
   /** Enters a call for so many milliseconds and gives it its id; nothing when the table is full. */
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
+  /** True while answers cannot arrive: requests must be held. */
+  readonly isDown: () => boolean
+  /** Has the request sent when the link is up again, or refused when that takes too long for the transport's `whileDown`. */
+  readonly hold: (pending: Pending) => void
   /** Takes a call out. False if it had left before. */
   readonly leave: (pending: Pending) => boolean
   /** Time on the clock of the deadlines, in milliseconds. */
@@ -50,11 +59,62 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   let count = 0
   let closed: TransportError | undefined
 
+  // Calls that wait for the link, oldest first.
+  const held = new Map<Pending, Held>()
+
   const leave = (call: Pending) => {
     if (!pending.delete(call.id)) return false
     wheel.remove(call)
+    if (held.size > 0) release(call)
     return true
   }
+
+  const release = (call: Pending) => {
+    const place = held.get(call)
+    if (place === undefined) return
+    held.delete(call)
+    wheel.remove(place)
+  }
+
+  const end = (call: Pending, error: TransportError) => {
+    if (leave(call)) call.onLost(error)
+  }
+
+  const why = () => LinkState.downReason(transport.state) ?? "down"
+
+  const hold = (call: Pending) => {
+    const { state } = transport
+    if (state._tag === "Closed") return end(call, state.error ?? transportClosed)
+    const limits = transport.whileDown
+    if (limits === undefined) return end(call, linkDown(why(), ""))
+    if (held.size >= limits.calls) {
+      return end(call, linkDown(why(), `, and ${limits.calls} calls wait for it already`))
+    }
+    const place = new Held(() => end(call, linkDown(why(), `, and did not come back within ${limits.millis} ms`)))
+    held.set(call, place)
+    wheel.add(place, limits.millis)
+  }
+
+  let gaps = transport.state.gaps
+  const unwatch = transport.watch((state) => {
+    if (state._tag === "Closed") {
+      const error = state.error ?? transportClosed
+      for (const call of [...pending.values()]) end(call, error)
+      return
+    }
+    if (state.gaps > gaps) {
+      gaps = state.gaps
+      const error = lostLink(state._tag === "Degraded" ? state.error : undefined)
+      // Those that wait for the link have nothing to lose.
+      for (const call of [...pending.values()]) if (!held.has(call)) end(call, error)
+    }
+    if (held.size === 0 || LinkState.downReason(state) !== undefined) return
+    for (const call of [...held.keys()]) {
+      release(call)
+      call.onUp(Math.max(1, Math.floor(call.deadline - wheel.now())))
+    }
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(unwatch))
 
   // Whoever still waits when the last caller's Scope closes is told so: no answer can come any more.
   yield* Effect.addFinalizer(() =>
@@ -85,11 +145,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     size: () => pending.size,
     now: wheel.now,
     leave,
+    hold,
+    isDown: () => LinkState.downReason(transport.state) !== undefined,
     enter: (call, timeoutMillis) => {
       if (closed !== undefined) return closed
       if (pending.size >= maxPending) return tooMany
       call.id = idPrefix + (++count).toString(36)
       pending.set(call.id, call)
+      call.deadline = wheel.now() + timeoutMillis
       wheel.add(call, timeoutMillis)
       return undefined
     }
@@ -99,6 +162,43 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 
 /** The inbox that all callers of the transport share; it lives as long as one of them. */
 export const inbox = PerTransport.make(make)
+
+class Held extends TimerWheel.Entry {
+  readonly end: () => void
+  constructor(end: () => void) {
+    super()
+    this.end = end
+  }
+  override expire() {
+    this.end()
+  }
+}
+
+const linkDown = (why: string | TransportError, besides: string) =>
+  new TransportError({
+    kind: "ConnectionLost",
+    operation: "call",
+    detail: `the link is down${besides}: ${typeof why === "string" ? why : why.detail}`,
+    hint: "Nothing was sent: it is safe to try again",
+    sent: "no"
+  })
+
+const lostLink = (error: TransportError | undefined) =>
+  new TransportError({
+    kind: "ConnectionLost",
+    operation: "call",
+    detail: error?.detail ?? "the link was down for a moment",
+    hint: "",
+    sent: "unknown"
+  })
+
+const transportClosed = new TransportError({
+  kind: "Closed",
+  operation: "call",
+  detail: "the transport is closed",
+  hint: "",
+  sent: "unknown"
+})
 
 const inboxClosed = new TransportError({
   kind: "Closed",

@@ -14,6 +14,7 @@ import { Redis } from "ioredis"
 import { TransportError } from "../Transport.ts"
 import * as redisError from "./redisError.ts"
 import type { Settings } from "./redisOptions.ts"
+import * as Waits from "./waits.ts"
 
 /** Called exactly once per command. */
 export type Done = (error: TransportError | undefined, reply: unknown) => void
@@ -24,7 +25,17 @@ export interface Owner {
   readonly prepare: (client: Redis) => void
   readonly up: () => void
   /** The connection is gone, or an attempt to reconnect failed. `wasUp` is true once per loss. */
-  readonly down: (error: TransportError, wasUp: boolean) => void
+  readonly down: (error: TransportError, wasUp: boolean, strain: Strain) => void
+  /** The schedule of attempts has ended, and the link with it. */
+  readonly gaveUp: (error: TransportError) => void
+}
+
+/** What a connection had to bear in its last seconds. */
+export interface Strain {
+  /** Bytes that came in. */
+  readonly bytesRead: number
+  /** The longest time for which this process did not look. */
+  readonly stalledMillis: number
 }
 
 /** @see {@link make} */
@@ -36,8 +47,12 @@ export interface RedisLink {
   readonly bytesInFlight: () => number
   /** Sends a command. `done` is called exactly once: on the reply, at the deadline, or when the connection is lost. */
   readonly command: (name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
+  /** The same while the link is up and checked, else refuses at once. */
+  readonly commandWhenUp: RedisLink["command"]
   /** Says that a whole message has come in, which is a sign of life. */
   readonly alive: () => void
+  /** Gives the connection up for another one, for a reason that only the owner can know. */
+  readonly rebuild: (error: TransportError) => void
   /** Takes no more commands, gives the last ones up to a second to be answered, and closes the socket. Never hangs. */
   readonly close: Effect.Effect<void>
 }
@@ -48,6 +63,8 @@ const directBytes = 16_384
 const deadTimeouts = 3
 /** A link that has been up for this long starts again with short waits when it is lost. */
 const steadyMillis = 5000
+/** What a connection had to bear is kept for this long, and up to twice as long. */
+const strainMillis = 2000
 /** What closing waits for replies. */
 const closeMillis = 1000
 
@@ -70,6 +87,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   let first: ((error: TransportError | undefined) => void) | undefined
   let closing = false
   let attempts = 0
+  const waits = Waits.make(settings.reconnect)
   let upSince = 0
   let connectTimer: NodeJS.Timeout | undefined
   let reconnectTimer: NodeJS.Timeout | undefined
@@ -100,7 +118,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
 
   const attempt = () => {
     phase = "connecting"
-    const candidate = new Redis(settings.clientOptions(`fiberbus:${name}`))
+    const candidate = new Redis(settings.clientOptions(`fiberbus:${name}`, attempts++))
     client = candidate
     const current = () => client === candidate
     const timer = setTimeout(() => {
@@ -120,8 +138,12 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       )
     }, settings.connectTimeoutMillis)
     connectTimer = timer
+    let sentinelError = ""
     candidate.on("error", (error: unknown) => {
-      if (current()) lose(redisError.fromUnknown(error, place(connectOperation, "no")))
+      if (current()) lose(redisError.fromUnknown(error, place(connectOperation, "no"), sentinelError))
+    })
+    candidate.on("sentinelError", (error: unknown) => {
+      if (current()) sentinelError = redisError.textOf(error, settings.scrub)
     })
     candidate.on("close", () => {
       if (current()) lose(closedByServer())
@@ -135,14 +157,20 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
         if (!current() || phase !== "preparing") return
         if (error !== undefined) return lose(error)
         phase = "up"
+        bytesBefore = 0
+        bytesAtStart = 0
         upSince = performance.now()
         owner.up()
         first?.(undefined)
         first = undefined
       })
     })
-    // What goes wrong comes as an event, with its cause.
-    candidate.connect().catch(() => {})
+    // What goes wrong comes as an event, with its cause; only the search among Sentinels tells it nowhere else.
+    candidate.connect().catch((error: unknown) => {
+      if (settings.sentinels && current() && phase === "connecting") {
+        lose(redisError.fromUnknown(error, place(connectOperation, "no"), sentinelError))
+      }
+    })
   }
 
   const closedByServer = () =>
@@ -174,12 +202,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     phase = "down"
     clearTimeout(connectTimer)
     destroy(lost)
-    if (wasUp && performance.now() - upSince >= steadyMillis) attempts = 0
+    if (wasUp && performance.now() - upSince >= steadyMillis) waits.reset()
+    const strain = strained(lost)
     if (!closing) refusal = notConnected(settings.name, error.detail)
     const starting = first
     first = undefined
     if (starting !== undefined || closing) phase = "closed"
-    else reconnectTimer = setTimeout(attempt, settings.reconnectWaitMillis(attempts++))
+    // First the news, then its consequences: what somebody begins because of them meets a link that is known to be down.
+    owner.down(error, wasUp, strain)
     abandon(
       new TransportError({
         kind: error.kind === "Timeout" ? "Timeout" : "ConnectionLost",
@@ -189,8 +219,44 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
         sent: "unknown"
       })
     )
-    owner.down(error, wasUp)
     starting?.(error)
+    if (phase !== "down") return
+    waits.next(error, (millis) => {
+      if (phase !== "down") return
+      if (millis !== undefined) {
+        reconnectTimer = setTimeout(attempt, millis)
+        return
+      }
+      const last = gaveUp(settings.name, error)
+      refusal = last
+      end(last)
+      owner.gaveUp(last)
+    })
+  }
+
+  // Two windows, so that the record never begins with the very moment of the loss.
+  let strainSince = 0
+  let bytesBefore = 0
+  let bytesAtStart = 0
+  let stalledBefore = 0
+  let stalledNow = 0
+
+  const strained = ({ stream }: Redis): Strain => {
+    const lateBy = performance.now() - lastSweep - sweepMillis
+    return {
+      bytesRead: (socketOf({ stream })?.bytesRead ?? 0) - bytesBefore,
+      stalledMillis: Math.max(stalledBefore, stalledNow, lateBy)
+    }
+  }
+
+  const record = (now: number, lateBy: number) => {
+    stalledNow = Math.max(stalledNow, lateBy)
+    if (now - strainSince < strainMillis) return
+    strainSince = now
+    stalledBefore = stalledNow
+    stalledNow = 0
+    bytesBefore = bytesAtStart
+    bytesAtStart = client === undefined ? 0 : (socketOf(client)?.bytesRead ?? 0)
   }
 
   const abandon = (error: TransportError) => {
@@ -302,6 +368,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   const sweep = () => {
     const now = performance.now()
     const late = now - lastSweep > sweepMillis * 4
+    record(now, now - lastSweep - sweepMillis)
     lastSweep = now
     if (signs !== lastSigns) {
       lastSigns = signs
@@ -362,7 +429,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }
   }
 
-  const end = () => {
+  const end = (error: TransportError) => {
     phase = "closed"
     clearTimeout(connectTimer)
     clearTimeout(reconnectTimer)
@@ -370,7 +437,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     const last = client
     client = undefined
     if (last !== undefined) destroy(last)
-    abandon(closed(settings.name, "unknown"))
+    abandon(error)
   }
 
   return {
@@ -380,22 +447,30 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       sweepTimer = setInterval(sweep, sweepMillis)
       sweepTimer.unref()
       attempt()
-      return Effect.sync(end)
+      return Effect.sync(() => end(closed(settings.name, "unknown")))
     }),
     isUp: () => phase === "up",
     bytesInFlight: () => inFlight,
     command: (commandName, args, bytes, done) => write(commandName, args, bytes, false, done),
+    commandWhenUp: (commandName, args, bytes, done) => {
+      if (phase === "up") write(commandName, args, bytes, false, done)
+      else done(refusal, undefined)
+    },
     alive: () => {
       signs++
     },
+    rebuild: (error) => {
+      if (!closing) lose(error)
+    },
     close: Effect.callback<void>((resume) => {
       closing = true
-      refusal = closed(settings.name, "no")
+      // One that has given up goes on saying why.
+      if (phase !== "closed") refusal = closed(settings.name, "no")
       flush()
       const finish = () => {
         clearTimeout(timer)
         onIdle = undefined
-        end()
+        end(closed(settings.name, "unknown"))
         resume(Effect.void)
       }
       const timer = setTimeout(finish, closeMillis)
@@ -410,6 +485,15 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
 /** The error of whatever comes after the end. */
 export const closed = (name: string, sent: TransportError["sent"]) =>
   new TransportError({ kind: "Closed", operation: `use ${name}`, detail: "the transport is closed", hint: "", sent })
+
+const gaveUp = (name: string, error: TransportError) =>
+  new TransportError({
+    kind: "Closed",
+    operation: `reconnect to ${name}`,
+    detail: `given up: ${error.detail}`,
+    hint: "The reconnect schedule has ended; leave it endless to go on for ever",
+    sent: "no"
+  })
 
 const notConnected = (name: string, why: string) =>
   new TransportError({

@@ -7,9 +7,11 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
+import * as Backoff from "../Backoff.ts"
 import { type Receive, type Target, TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import type { Settings } from "./redisOptions.ts"
+import * as Waits from "./waits.ts"
 
 /** @see {@link make} */
 export interface RedisSubscriptions {
@@ -18,6 +20,8 @@ export interface RedisSubscriptions {
   readonly prepare: (client: Redis) => void
   /** The connection is gone: nothing is subscribed until the next one. */
   readonly lost: () => void
+  /** Why a target that has receivers is not subscribed although the connection is there, or nothing if all are. */
+  readonly refusal: () => TransportError | undefined
   /** Ends what still waits. */
   readonly close: () => void
 }
@@ -26,6 +30,8 @@ export interface RedisSubscriptions {
 export interface Report {
   /** Redis refused a target that had been subscribed before. */
   readonly refused: (error: TransportError) => void
+  /** `refusal` may have changed. */
+  readonly changed: () => void
   /** A receiver threw, which it must not. */
   readonly threw: (channel: string, defect: unknown) => void
 }
@@ -39,7 +45,9 @@ interface Subscription {
   receivers: ReadonlyArray<Receive>
   /** At Redis, on the present connection. `unsure`: asked, and not answered in time. */
   state: "absent" | "asked" | "unsure" | "confirmed"
-  refusals: number
+  /** Why Redis refuses it, while others than those that wait want it. */
+  refusal: TransportError | undefined
+  readonly waits: Waits.Waits
   readonly waiting: Set<Confirm>
 }
 
@@ -70,7 +78,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       if (mapOf(subscription.target).get(subscription.name) !== subscription) return
       if (error === undefined) {
         subscription.state = "confirmed"
-        subscription.refusals = 0
+        pardon(subscription)
         return confirm(subscription, undefined)
       }
       // Lost with the connection, or never sent: the next connection asks again.
@@ -94,17 +102,29 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
 
   // One refused target must not cost the others their connection.
   const askLater = (subscription: Subscription, error: TransportError) => {
-    if (subscription.refusals === 0) report.refused(error)
-    const timer = setTimeout(
-      () => {
+    const isFirst = subscription.refusal === undefined
+    subscription.refusal = error
+    if (isFirst) {
+      report.refused(error)
+      report.changed()
+    }
+    subscription.waits.next(error, (millis = 0) => {
+      if (ended !== undefined) return
+      const timer = setTimeout(() => {
         retries.delete(timer)
         if (mapOf(subscription.target).get(subscription.name) === subscription && missing(subscription)) {
           ask(subscription)
         }
-      },
-      settings.reconnectWaitMillis(subscription.refusals++)
-    )
-    retries.add(timer)
+      }, millis)
+      retries.add(timer)
+    })
+  }
+
+  const pardon = (subscription: Subscription) => {
+    if (subscription.refusal === undefined) return
+    subscription.refusal = undefined
+    subscription.waits.reset()
+    report.changed()
   }
 
   const add = (target: Target, receive: Receive): Subscription => {
@@ -122,7 +142,9 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       name,
       receivers: [receive],
       state: "absent",
-      refusals: 0,
+      refusal: undefined,
+      // Not the link's schedule, which may end: a right may come back at any time.
+      waits: Waits.make(Backoff.reconnect),
       waiting: new Set()
     }
     map.set(name, subscription)
@@ -138,6 +160,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       const map = mapOf(target)
       if (subscription.receivers.length > 0 || map.get(name) !== subscription) return Effect.void
       map.delete(name)
+      pardon(subscription)
       if (state === "absent") return Effect.void
       // Waits for the answer, within the link's limits: once the scope is closed, nobody counts this receiver.
       return Effect.callback<void>((resume) => {
@@ -208,6 +231,12 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       each((subscription) => {
         subscription.state = "absent"
       }),
+    refusal: () => {
+      for (const map of [channels, patterns]) {
+        for (const { refusal } of map.values()) if (refusal !== undefined) return refusal
+      }
+      return undefined
+    },
     close: () => {
       for (const timer of retries) clearTimeout(timer)
       retries.clear()

@@ -24,8 +24,9 @@ export interface Place {
 export const isReply = (error: unknown): boolean => error instanceof Error && error.name === "ReplyError"
 
 /** Builds our own error from one of ioredis, of a socket or of Redis. */
-export const fromUnknown = (error: unknown, place: Place): TransportError => {
-  const text = clean(messageOf(error), place.scrub)
+export const fromUnknown = (error: unknown, place: Place, besides = ""): TransportError => {
+  const said = clean(messageOf(error), place.scrub)
+  const text = besides === "" || said.includes(besides) ? said : `${said} (${besides})`
   const code = codeOf(error)
   const [kind, hint] = advice(text, code, place)
   return new TransportError({
@@ -37,6 +38,9 @@ export const fromUnknown = (error: unknown, place: Place): TransportError => {
     sent: isReply(error) ? "no" : place.sent
   })
 }
+
+/** What it says, without secrets. */
+export const textOf = (error: unknown, scrub: (text: string) => string): string => clean(messageOf(error), scrub)
 
 type Advice = readonly [kind: TransportErrorKind, hint: string]
 
@@ -88,6 +92,11 @@ const said: ReadonlyArray<readonly [RegExp, (place: Place) => Advice]> = [
   [/^NOPERM/, (place) => ["PermissionDenied", grant(place)]],
   [/^DENIED/, () => ["PermissionDenied", "Redis is in protected mode: set a password or a bind address there"]],
   [/^LOADING/, () => ["Unreachable", "Redis is loading its data: try again, e.g. with Layer.retry"]],
+  [/^READONLY/, () => ["Unreachable", "This Redis is a replica: connect to the master"]],
+  [
+    /^All sentinels are unreachable/,
+    () => ["Unreachable", "Check the addresses of the Sentinels and the master's name"]
+  ],
   [/^MASTERDOWN/, () => ["Unreachable", "This replica has lost its master: connect to the master"]],
   [
     /max number of clients/,

@@ -3,10 +3,12 @@ import * as tls from "node:tls"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import type { RedisOptions } from "ioredis"
 import * as Glob from "../../contract/Glob.ts"
+import * as Backoff from "../Backoff.ts"
 import type { Options, Tls } from "../RedisPubSub.ts"
-import { TransportError } from "../Transport.ts"
+import { TransportError, type WhileDown } from "../Transport.ts"
 
 /** What a connection needs to know. Holds no secret that could be printed: they are inside the two functions. */
 export interface Settings {
@@ -21,11 +23,18 @@ export interface Settings {
   readonly commandTimeoutMillis: number
   readonly maxFrameBytes: number
   readonly maxBytesInFlight: number
-  /** How long to wait before the given attempt to reconnect, counted from 0. */
-  readonly reconnectWaitMillis: (attempt: number) => number
+  /** Waits before the attempts to reconnect. */
+  readonly reconnect: Schedule.Schedule<unknown, TransportError>
+  readonly whileDown: WhileDown | undefined
+  /** The address comes from Sentinels, and must be that of a master. */
+  readonly sentinels: boolean
   /** Takes the secrets out of a text. */
   readonly scrub: (text: string) => string
-  readonly clientOptions: (connectionName: string) => RedisOptions & { readonly replyMapping: "legacy" }
+  /** Attempts count from 0: each asks another Sentinel first, in case that one is silent. */
+  readonly clientOptions: (
+    connectionName: string,
+    attempt: number
+  ) => RedisOptions & { readonly replyMapping: "legacy" }
 }
 
 /** Checks the options. Returns the settings, or the error with kind `InvalidOptions`. */
@@ -49,13 +58,21 @@ const settings = (options: Options): Settings => {
   if (options.socketPath !== undefined && (options.host ?? options.port) !== undefined) {
     throw invalid("both socketPath and host or port are given", "Give one of them")
   }
+  const sentinels = readSentinels(options)
+  if (sentinels !== undefined && (options.url ?? options.host ?? options.port ?? options.socketPath) !== undefined) {
+    throw invalid("both sentinels and url, host, port or socketPath are given", "Sentinels know the address")
+  }
   const path = url === undefined ? text("socketPath", options.socketPath) : url.path
   const host = (url === undefined ? text("host", options.host) : url.host) ?? "127.0.0.1"
   const port = integer("port", url === undefined ? options.port : url.port, 1, 65_535) ?? 6379
   const username = text("username", options.username) ?? url?.username
   const password = options.password === undefined ? url?.password : secretText("password", options.password)
   const db = integer("db", options.db ?? url?.db, 0, 1_000_000) ?? 0
-  const secure = readTls(options.tls, url?.tls ?? false, path === undefined ? host : undefined)
+  const secure = readTls(
+    options.tls,
+    url?.tls ?? false,
+    path === undefined && sentinels === undefined ? host : undefined
+  )
   const prefix = text("prefix", options.prefix) ?? ""
   if (!/^[\x21-\x7e]*$/.test(prefix) || Glob.isGlob(prefix)) {
     throw invalid("prefix has a space, a glob character (* ? [ ] \\) or one that is not printable ASCII")
@@ -65,25 +82,36 @@ const settings = (options: Options): Settings => {
     integer("maxBytesInFlight", options.maxBytesInFlight, 1, Number.MAX_SAFE_INTEGER) ?? 16 * 1_048_576
   if (maxBytesInFlight < maxFrameBytes) throw invalid("maxBytesInFlight is less than maxFrameBytes")
 
-  const secrets = [password].flatMap((secret) =>
+  const secrets = [password, sentinels?.password].flatMap((secret) =>
     secret === undefined || secret.length < 3 ? [] : [secret, encodeURIComponent(secret)]
   )
   const scheme = secure === undefined ? "redis" : "rediss"
   const address = path === undefined ? { host, port } : { path }
+  const at = (host: string, port: number) => `${host.includes(":") ? `[${host}]` : host}:${port}`
+  const places = sentinels?.addresses.map(({ host, port }) => at(host, port)).join(",")
+  const connectTimeoutMillis = millis("connectTimeout", options.connectTimeout) ?? 5000
+  const commandTimeoutMillis = millis("commandTimeout", options.commandTimeout) ?? 2000
   return {
-    name: path === undefined ? `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}` : `unix://${path}`,
+    name:
+      sentinels !== undefined
+        ? `${scheme}+sentinel://${places}/${sentinels.name}`
+        : path === undefined
+          ? `${scheme}://${at(host, port)}`
+          : `unix://${path}`,
     address,
+    sentinels: sentinels !== undefined,
     prefix,
     user: username ?? "default",
     tls: secure !== undefined,
-    connectTimeoutMillis: millis("connectTimeout", options.connectTimeout) ?? 5000,
-    commandTimeoutMillis: millis("commandTimeout", options.commandTimeout) ?? 2000,
+    connectTimeoutMillis,
+    commandTimeoutMillis,
     maxFrameBytes,
     maxBytesInFlight,
-    reconnectWaitMillis,
+    reconnect: readSchedule(options.reconnect),
+    whileDown: readWhileDown(options.whileDown),
     scrub: (line) => secrets.reduce((rest, secret) => rest.replaceAll(secret, "***"), line),
-    clientOptions: (connectionName) => ({
-      ...address,
+    clientOptions: (connectionName, attempt) => ({
+      ...(sentinels === undefined ? address : sentinelOptions(sentinels, secure, attempt)),
       ...(username === undefined ? {} : { username, password: password ?? "" }),
       ...(password === undefined || password === "" ? {} : { password }),
       ...(secure === undefined ? {} : { tls: secure }),
@@ -92,7 +120,9 @@ const settings = (options: Options): Settings => {
       lazyConnect: true,
       // RedisLink reconnects with a new client: one that has been connected before keeps state that goes wrong later.
       retryStrategy: null,
-      connectTimeout: 0,
+      // Ours covers the whole way; the search among Sentinels needs one for each of them besides.
+      connectTimeout: sentinels === undefined ? 0 : Math.max(1, connectTimeoutMillis / 3),
+      ...(sentinels === undefined ? {} : { sentinelCommandTimeout: Math.max(1, connectTimeoutMillis / 3) }),
       disconnectTimeout: 0,
       enableOfflineQueue: false,
       enableReadyCheck: false,
@@ -107,8 +137,68 @@ const settings = (options: Options): Settings => {
   }
 }
 
-/** Doubles from 50 ms to 5 s; each wait is anything between none and that, so that not everybody comes at once. */
-const reconnectWaitMillis = (attempt: number) => Math.random() * Math.min(5000, 50 * 2 ** Math.min(attempt, 10))
+interface Sentinels {
+  readonly addresses: ReadonlyArray<{ readonly host: string; readonly port: number }>
+  readonly name: string
+  readonly username: string | undefined
+  readonly password: string | undefined
+}
+
+const readSentinels = (options: Options): Sentinels | undefined => {
+  const { sentinels } = options
+  const name = text("name", options.name)
+  const username = text("sentinelUsername", options.sentinelUsername)
+  const password =
+    options.sentinelPassword === undefined ? undefined : secretText("sentinelPassword", options.sentinelPassword)
+  if (sentinels === undefined) {
+    if (name !== undefined) throw invalid("name is given without sentinels", "Give the addresses of the Sentinels")
+    return undefined
+  }
+  if (!Array.isArray(sentinels) || sentinels.length === 0) throw invalid("sentinels is not a list of addresses")
+  if (name === undefined) throw invalid("sentinels are given without name", "Give the name of the master")
+  const addresses = sentinels.map((sentinel: { readonly host?: unknown; readonly port?: unknown }) => ({
+    host: text("a sentinel's host", sentinel?.host) ?? "127.0.0.1",
+    port: integer("a sentinel's port", sentinel?.port, 1, 65_535) ?? 26_379
+  }))
+  return { addresses, name, username, password }
+}
+
+// One TLS setting for all: with `tls` alone the link to the master stays in the clear, password included.
+const sentinelOptions = (
+  { addresses, name, username, password }: Sentinels,
+  secure: tls.ConnectionOptions | undefined,
+  attempt: number
+): RedisOptions => {
+  const first = attempt % addresses.length
+  return {
+    sentinels: [...addresses.slice(first), ...addresses.slice(0, first)],
+    name,
+    role: "master",
+    ...(username === undefined ? {} : { sentinelUsername: username }),
+    ...(password === undefined ? {} : { sentinelPassword: password }),
+    ...(secure === undefined ? {} : { sentinelTLS: secure, enableTLSForSentinelMode: true }),
+    updateSentinels: false,
+    failoverDetector: false,
+    sentinelRetryStrategy: () => null
+  }
+}
+
+const readSchedule = (given: unknown): Schedule.Schedule<unknown, TransportError> => {
+  if (given === undefined) return Backoff.reconnect
+  if (!Schedule.isSchedule(given)) throw invalid("reconnect is no Schedule")
+  return given as Schedule.Schedule<unknown, TransportError>
+}
+
+const readWhileDown = (given: Options["whileDown"]): WhileDown | undefined => {
+  if (given === "fail") return undefined
+  if (given !== undefined && (typeof given !== "object" || given === null)) {
+    throw invalid('whileDown is neither "fail" nor { buffer, for }')
+  }
+  return {
+    calls: integer("whileDown.buffer", given?.buffer, 1, 50_000) ?? 1000,
+    millis: millis("whileDown.for", given?.for) ?? 1000
+  }
+}
 
 interface Url {
   readonly path?: string

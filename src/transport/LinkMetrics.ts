@@ -1,0 +1,25 @@
+/** What operators see of the links of a process. Attribute `transport` is the transport's name, which holds no secret. */
+import * as Metric from "effect/Metric"
+
+/** 1 while the link is `Ready`, 0 while it is not, -1 once it is closed. */
+export const state = Metric.gauge("fiberbus_link_state", {
+  description: "1 ready, 0 connecting or degraded, -1 closed"
+})
+
+/** Connections that came back after a loss; attribute `connection` is `publisher` or `subscriber`. */
+export const reconnects = Metric.counter("fiberbus_reconnects_total", {
+  description: "Connections that came back after a loss",
+  incremental: true
+})
+
+/** Times that frames to subscribers may have been lost. */
+export const gaps = Metric.counter("fiberbus_link_gaps_total", {
+  description: "Times that frames to subscribers may have been lost",
+  incremental: true
+})
+
+/** Times that the broker cut the subscriber because it read too slowly, as far as that can be told. */
+export const slowSubscriberCuts = Metric.counter("fiberbus_slow_subscriber_cuts_total", {
+  description: "Times that the broker cut the subscriber because it read too slowly",
+  incremental: true
+})
