@@ -61,6 +61,10 @@ export class RedisServer extends Context.Service<
     readonly stop: Effect.Effect<void, RedisServerError>
     /** Ends it as a crash would (SIGKILL). Succeeds when it is gone, or was not there. */
     readonly kill: Effect.Effect<void, RedisServerError>
+    /** Freezes it (SIGSTOP): connections stay, nothing is answered. Ends with `resume`, `stop` or `kill`. */
+    readonly pause: Effect.Effect<void, RedisServerError>
+    /** Lets a frozen one go on. */
+    readonly resume: Effect.Effect<void, RedisServerError>
     /** `stop`, then `start`, on the same port. */
     readonly restart: Effect.Effect<void, RedisServerError>
     /**
@@ -139,6 +143,8 @@ export const fromUrl = Effect.fnUntraced(function* (
     start: refused("start"),
     stop: refused("stop"),
     kill: refused("kill"),
+    pause: refused("pause"),
+    resume: refused("resume"),
     restart: refused("restart"),
     command
   }
@@ -306,6 +312,8 @@ const own = Effect.fnUntraced(function* (
     start: lock.withPermit(startUnlocked),
     stop: lock.withPermit(end(RedisProcess.stop)),
     kill: lock.withPermit(end(RedisProcess.kill)),
+    pause: lock.withPermit(Effect.sync(() => server?.signal("SIGSTOP"))),
+    resume: lock.withPermit(Effect.sync(() => server?.signal("SIGCONT"))),
     restart: lock.withPermit(Effect.andThen(end(RedisProcess.stop), startUnlocked)),
     command
   }

@@ -102,10 +102,15 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     const master = redisInfo.makeWatch(settings)
     const publisher = RedisLink.make(settings, "publisher", {
       prepare: () => master.prepared("publisher"),
-      up: () => health.up("publisher"),
+      up: () => {
+        health.up("publisher")
+        subscriber.proceed()
+      },
+      mayReconnect: () => true,
       down: (error, wasUp) => {
         master.lost("publisher")
         health.down("publisher", error, wasUp)
+        if (!wasUp) explain(error)
       },
       gaveUp: (error) => gaveUp(error)
     })
@@ -116,15 +121,35 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
         subscriptions.prepare(client)
       },
       up: () => health.up("subscriber"),
+      // A service that hears a request and cannot answer yet would leave its caller waiting.
+      mayReconnect: () => publisher.isUp(),
       down: (error, wasUp, strain) => {
         subscriptions.lost()
         master.lost("subscriber")
         health.down("subscriber", error, wasUp)
-        if (wasUp && error.kind === "ConnectionLost") master.explainCut(strain, health.wasCut)
+        if (!wasUp) explain(error)
+        else if (error.kind === "ConnectionLost") master.explainCut(strain, health.wasCut)
       },
       gaveUp: (error) => gaveUp(error)
     })
     master.start({ publisher, subscriber })
+    // A server that hangs up may have said why, and lost the word as it does at the start.
+    let explaining = false
+    const explain = (error: TransportError) => {
+      if (explaining || error.kind !== "ConnectionLost" || settings.sentinels || health.state()._tag !== "Degraded")
+        return
+      explaining = true
+      runFork(
+        redisGreeting.explain(settings, error).pipe(
+          Effect.tap((explained) =>
+            Effect.sync(() => {
+              explaining = false
+              if (explained.kind !== "ProtocolError") health.explained(explained)
+            })
+          )
+        )
+      )
+    }
     // Half a link is none: the other connection would go on without an end.
     const gaveUp = (error: TransportError) => {
       health.gaveUp(error)

@@ -229,7 +229,7 @@ describe("RedisServer", () => {
           [server.host, server.port, server.password, server.version],
           ["127.0.0.1", own.port, "secret", own.version]
         )
-        for (const operation of [server.start, server.stop, server.kill, server.restart]) {
+        for (const operation of [server.start, server.stop, server.kill, server.restart, server.pause, server.resume]) {
           const error = yield* Effect.flip(operation)
           assert.strictEqual(error.kind, "NotOwned")
           assert.notInclude(error.message, "secret")

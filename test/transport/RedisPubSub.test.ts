@@ -537,6 +537,15 @@ describe("RedisPubSub at the start", () => {
         ["host", { host: 7 as never }],
         ["password", { password: 7 as never }],
         ["tls", { url: "rediss://localhost", tls: false }],
+        ["reconnect", { reconnect: 50 as never }],
+        ["whileDown", { whileDown: "wait" as never }],
+        ["whileDown.buffer", { whileDown: { buffer: 0 } }],
+        ["whileDown.for", { whileDown: { for: "Infinity" as never } }],
+        ["sentinels", { sentinels: [], name: "shop" }],
+        ["without name", { sentinels: [{ host: "a" }] }],
+        ["without sentinels", { name: "shop" }],
+        ["a sentinel's port", { sentinels: [{ host: "a", port: 0 }], name: "shop" }],
+        ["both sentinels and url", { sentinels: [{ host: "a" }], name: "shop", url: "redis://localhost" }],
         ["tls", { tls: { ca: "no certificate", cert: "none", key: "none" } }]
       ]
       for (const [part, options] of wrong) {
@@ -993,9 +1002,12 @@ describe("RedisPubSub on a bad link", () => {
       yield* log.until(/connected again/)
       yield* send(transport, "b", "not harmed")
       yield* b.until("not harmed")
+      const { state: without } = transport
+      assert.isTrue(without._tag === "Degraded" && !without.down && without.error.kind === "PermissionDenied")
       yield* server.command("ACL", "SETUSER", "app", "&a")
       yield* eventually(Effect.map(send(transport, "a", "back"), (receivers) => receivers === 1))
       yield* a.until("back")
+      yield* eventually(Effect.sync(() => transport.state._tag === "Ready"))
       assert.strictEqual(log.lines.filter((line) => /NOPERM/.test(line)).length, 1)
     })
   )

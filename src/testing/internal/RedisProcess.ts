@@ -12,7 +12,7 @@ export interface RedisProcess {
   readonly running: () => boolean
   /** Waits for its end. */
   readonly ended: Effect.Effect<void>
-  readonly signal: (name: "SIGTERM" | "SIGKILL") => void
+  readonly signal: (name: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT") => void
 }
 
 const logBytes = 4_096
@@ -75,6 +75,8 @@ export const stop = (server: RedisProcess): Effect.Effect<boolean> =>
   Effect.gen(function* () {
     for (const name of ["SIGTERM", "SIGKILL"] as const) {
       server.signal(name)
+      // A frozen one hears nothing else.
+      server.signal("SIGCONT")
       yield* Effect.timeoutOption(server.ended, "5 seconds")
       if (!server.running()) return true
     }

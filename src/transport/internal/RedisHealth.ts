@@ -16,6 +16,8 @@ export interface RedisHealth {
   readonly watch: LinkState.Watched["watch"]
   readonly up: (connection: Connection) => void
   readonly down: (connection: Connection, error: TransportError, wasUp: boolean) => void
+  /** More is known now about why it does not come back. */
+  readonly explained: (error: TransportError) => void
   /** A subscription that somebody has is refused now, or none is any more. */
   readonly refused: (error: TransportError | undefined) => void
   /** It is known now why the subscriber was lost: Redis cut it. */
@@ -59,6 +61,12 @@ export const make = (settings: Settings, context: Context.Context<never>): Redis
     } else if (refusal !== undefined) change({ _tag: "Degraded", gaps, error: refusal, down: false })
     else if (link.current()._tag !== "Ready") change({ _tag: "Ready", gaps })
   }
+  const doesNotComeBack = (error: TransportError) => {
+    // Why it does not may be another matter, and is told once.
+    if (error.kind === "ConnectionLost" || told.has(error.kind)) return
+    told.add(error.kind)
+    log(Effect.logWarning(`Redis: ${name} does not come back yet. ${error.message}`))
+  }
   const end = (error: TransportError | undefined) => {
     if (over) return
     over = true
@@ -82,8 +90,9 @@ export const make = (settings: Settings, context: Context.Context<never>): Redis
       const wereAll = allUp()
       up[connection] = false
       if (over || !started) return
-      const same = trouble?.kind === error.kind && trouble.detail === error.detail
-      trouble = error
+      const before = trouble
+      // A bare reset says less than what is known already.
+      if (wasUp || before === undefined || error.kind !== "ConnectionLost") trouble = error
       if (wasUp && connection === "subscriber") {
         gaps++
         count(LinkMetrics.gaps)
@@ -91,12 +100,14 @@ export const make = (settings: Settings, context: Context.Context<never>): Redis
       if (wereAll) {
         told.clear()
         log(Effect.logWarning(`Redis: lost ${name}, reconnecting. ${error.message}`))
-      } else if (!wasUp && error.kind !== "ConnectionLost" && !told.has(error.kind)) {
-        // Why it does not come back may be another matter, and is told once.
-        told.add(error.kind)
-        log(Effect.logWarning(`Redis: ${name} does not come back yet. ${error.message}`))
-      }
-      if (wasUp || !same) settle()
+      } else if (!wasUp) doesNotComeBack(error)
+      if (wasUp || before?.kind !== trouble?.kind || before?.detail !== trouble?.detail) settle()
+    },
+    explained: (error) => {
+      if (over || !started || allUp() || error.kind === trouble?.kind) return
+      trouble = error
+      doesNotComeBack(error)
+      settle()
     },
     refused: (error) => {
       refusal = error

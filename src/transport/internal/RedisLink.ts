@@ -26,6 +26,8 @@ export interface Owner {
   readonly up: () => void
   /** The connection is gone, or an attempt to reconnect failed. `wasUp` is true once per loss. */
   readonly down: (error: TransportError, wasUp: boolean, strain: Strain) => void
+  /** Whether a lost link may connect again now; if not, `proceed` says when. */
+  readonly mayReconnect: () => boolean
   /** The schedule of attempts has ended, and the link with it. */
   readonly gaveUp: (error: TransportError) => void
 }
@@ -51,6 +53,8 @@ export interface RedisLink {
   readonly commandWhenUp: RedisLink["command"]
   /** Says that a whole message has come in, which is a sign of life. */
   readonly alive: () => void
+  /** Makes the attempt that `mayReconnect` has put off. */
+  readonly proceed: () => void
   /** Gives the connection up for another one, for a reason that only the owner can know. */
   readonly rebuild: (error: TransportError) => void
   /** Takes no more commands, gives the last ones up to a second to be answered, and closes the socket. Never hangs. */
@@ -86,6 +90,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   let client: Redis | undefined
   let first: ((error: TransportError | undefined) => void) | undefined
   let closing = false
+  let putOff = false
   let attempts = 0
   const waits = Waits.make(settings.reconnect)
   let upSince = 0
@@ -224,7 +229,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     waits.next(error, (millis) => {
       if (phase !== "down") return
       if (millis !== undefined) {
-        reconnectTimer = setTimeout(attempt, millis)
+        reconnectTimer = setTimeout(() => {
+          if (owner.mayReconnect()) attempt()
+          else putOff = true
+        }, millis)
         return
       }
       const last = gaveUp(settings.name, error)
@@ -458,6 +466,11 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     },
     alive: () => {
       signs++
+    },
+    proceed: () => {
+      if (!putOff || phase !== "down") return
+      putOff = false
+      attempt()
     },
     rebuild: (error) => {
       if (!closing) lose(error)

@@ -94,6 +94,10 @@ const said: ReadonlyArray<readonly [RegExp, (place: Place) => Advice]> = [
   [/^LOADING/, () => ["Unreachable", "Redis is loading its data: try again, e.g. with Layer.retry"]],
   [/^READONLY/, () => ["Unreachable", "This Redis is a replica: connect to the master"]],
   [
+    /^All sentinels are unreachable.*(WRONGPASS|NOAUTH)/,
+    () => ["AuthenticationFailed", "Check sentinelUsername and sentinelPassword"]
+  ],
+  [
     /^All sentinels are unreachable/,
     () => ["Unreachable", "Check the addresses of the Sentinels and the master's name"]
   ],

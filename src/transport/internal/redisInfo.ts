@@ -86,9 +86,9 @@ export const makeWatch = (settings: Settings): Watch => {
     if (publisher === undefined || !publisher.isUp() || !mayAsk) return
     publisher.command("info", ["replication"], 0, (error, reply) => {
       if (error !== undefined || typeof reply !== "string" || !insists || !read(reply).isReplica) return
-      // The subscriber hangs on the same server, and is not told.
-      publisher.rebuild(demoted())
+      // The subscriber hangs on the same server, and is not told. It goes first: its loss is what ends the pending calls.
       links?.subscriber.rebuild(demoted())
+      publisher.rebuild(demoted())
     })
   }
 
