@@ -21,13 +21,14 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as HeldSends from "./internal/heldSends.ts"
 import * as RedisHealth from "./internal/RedisHealth.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
 import * as RedisSubscriptions from "./internal/RedisSubscriptions.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisInfo from "./internal/redisInfo.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
-import { Transport, TransportError } from "./Transport.ts"
+import { type Sent, Transport, TransportError } from "./Transport.ts"
 
 /** Where Redis is and who we are there. All are optional: the default is `127.0.0.1:6379` without a password. */
 export interface Options {
@@ -60,7 +61,8 @@ export interface Options {
   /**
    * What becomes of a call that begins while the link is down. `fail`: it ends at once. Otherwise it waits for the link, `for` at
    * most 1 second by default and never beyond its own timeout, with at most `buffer` others (1,000), and is sent once. Either way
-   * it ends with a `TransportError` and `started: "no"` when it was not sent.
+   * it ends with a `TransportError` and `started: "no"` when it was not sent. The same holds for what else is sent while the
+   * publisher is down: answers, broadcasts, one-way requests.
    */
   readonly whileDown?: "fail" | { readonly buffer?: number; readonly for?: Duration.Input } | undefined
   /** Asks these where the master is, instead of `url`, host and port; `tls` is for them and for the master. Default port 26379. */
@@ -105,6 +107,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
       up: () => {
         health.up("publisher")
         subscriber.proceed()
+        held.release(give)
       },
       mayReconnect: () => true,
       down: (error, wasUp) => {
@@ -156,10 +159,26 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
       runFork(close)
     }
     const close = Effect.suspend(() => {
+      held.end(RedisLink.closed(settings.name, "no"))
       master.stop()
       subscriptions.close()
       return Effect.all([publisher.close, subscriber.close], { concurrency: 2, discard: true })
     })
+    const held = HeldSends.make(settings.whileDown, settings.maxBytesInFlight, () => publisher.refusal())
+    const overloaded = new TransportError({
+      kind: "Overloaded",
+      operation: `PUBLISH over ${settings.name}`,
+      detail: `${settings.maxBytesInFlight} bytes are waiting for Redis`,
+      hint: "Send slower, or raise maxBytesInFlight",
+      sent: "no"
+    })
+    const give = (channel: string, frame: string, sent: Sent) => {
+      const bytes = Buffer.byteLength(frame)
+      if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
+      publisher.commandWhenUp("publish", [channel, frame], bytes, (error, reply) =>
+        sent(error, typeof reply === "number" ? reply : 0)
+      )
+    }
     let lastThrown = Number.NEGATIVE_INFINITY
     const threw = (channel: string, defect: unknown) => {
       // It is a bug, and may come with every frame.
@@ -189,13 +208,6 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
       )
     yield* Effect.all([start(publisher), start(subscriber)], { concurrency: 2, discard: true })
 
-    const overloaded = new TransportError({
-      kind: "Overloaded",
-      operation: `PUBLISH over ${settings.name}`,
-      detail: `${settings.maxBytesInFlight} bytes are waiting for Redis`,
-      hint: "Send slower, or raise maxBytesInFlight",
-      sent: "no"
-    })
     return {
       name: settings.name,
       prefix: settings.prefix,
@@ -210,15 +222,15 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
         maxFrameBytes: settings.maxFrameBytes
       },
       send: (channel, frame, sent) => {
-        const bytes = Buffer.byteLength(frame)
-        if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
-        publisher.commandWhenUp("publish", [channel, frame], bytes, (error, reply) => {
+        const done: Sent = (error, receivers) => {
           try {
-            sent(error, typeof reply === "number" ? reply : 0)
+            sent(error, receivers)
           } catch (defect) {
             threw(channel, defect)
           }
-        })
+        }
+        if (!publisher.isUp() && held.hold(channel, frame, Buffer.byteLength(frame), done)) return
+        give(channel, frame, done)
       },
       subscribe: subscriptions.subscribe,
       get state() {

@@ -286,6 +286,33 @@ describe("while the link is down", () => {
     }).pipe(Effect.provide(Logger.layer([])))
   )
 
+  it.live("an answer waits for the publisher it finds lost", () =>
+    Effect.gen(function* () {
+      const redis = yield* RedisServer.make()
+      const here = yield* RedisPubSub.make({ url: redis.url })
+      const there = yield* RedisPubSub.make({
+        url: redis.url,
+        reconnect: Schedule.spaced("200 millis"),
+        whileDown: { for: "20 seconds" }
+      })
+      const account = yield* Account.make(here, there)
+      yield* account.allSucceed(1)
+      const publishers = String(yield* redis.command("CLIENT", "LIST"))
+        .split("\n")
+        .filter((line) => line.includes("name=fiberbus:publisher"))
+        .map((line) => Number(/^id=(\d+)/.exec(line)?.[1]))
+      // The handlers end while the publisher, the younger one, is away.
+      const calls = yield* Effect.forkChild(account.calls(50, { millis: 150, timeout: 20_000 }), {
+        startImmediately: true
+      })
+      const lost = yield* Effect.forkChild(untilState(there, isDown), { startImmediately: true })
+      yield* redis.command("CLIENT", "KILL", "ID", Math.max(...publishers))
+      yield* Fiber.join(lost)
+      for (const outcome of yield* Fiber.join(calls)) assert.isFalse("reason" in outcome)
+      account.balance([])
+    }).pipe(Effect.provide(Logger.layer([])))
+  )
+
   it.live("calls fail at once where they may not wait", () =>
     Effect.gen(function* () {
       const { account } = yield* cutOff({ whileDown: "fail" })

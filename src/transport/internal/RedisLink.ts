@@ -45,6 +45,8 @@ export interface RedisLink {
   /** Connects for the first time. Fails with what went wrong; after that the link keeps itself up until it is closed. */
   readonly start: Effect.Effect<void, TransportError>
   readonly isUp: () => boolean
+  /** Why nothing can be sent while it is not up. */
+  readonly refusal: () => TransportError
   /** Bytes given to `command` that Redis has not answered yet. */
   readonly bytesInFlight: () => number
   /** Sends a command. `done` is called exactly once: on the reply, at the deadline, or when the connection is lost. */
@@ -458,6 +460,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       return Effect.sync(() => end(closed(settings.name, "unknown")))
     }),
     isUp: () => phase === "up",
+    refusal: () => refusal,
     bytesInFlight: () => inFlight,
     command: (commandName, args, bytes, done) => write(commandName, args, bytes, false, done),
     commandWhenUp: (commandName, args, bytes, done) => {
