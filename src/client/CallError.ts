@@ -6,12 +6,14 @@ import * as Reason from "../wire/Reason.ts"
 export { TransportError } from "../transport/Transport.ts"
 export {
   Busy,
+  CircuitOpen,
   ContractMismatch,
   DeadlineExceeded,
   Draining,
   InvalidPayload,
   NoResponders,
   PayloadTooLarge,
+  RateLimited,
   RemoteDefect,
   RemoteError,
   type Started,
@@ -35,6 +37,8 @@ export class CallError extends Schema.TaggedError<CallError>()("CallError", {
     Reason.UnknownAction,
     Reason.InvalidPayload,
     Reason.PayloadTooLarge,
+    Reason.CircuitOpen,
+    Reason.RateLimited,
     Reason.DeadlineExceeded,
     Reason.RemoteDefect,
     Reason.RemoteError,

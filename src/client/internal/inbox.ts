@@ -30,7 +30,7 @@ export interface Inbox {
   readonly transport: Transport["Service"]
   /** Where answers are sent to. */
   readonly channel: string
-  /** Enters a call for so many milliseconds and gives it its id; nothing when the table is full. */
+  /** Enters a call for so many milliseconds and gives it an id if it has none; nothing when the table is full. */
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
   /** Takes a call out. False if it had left before. */
   readonly leave: (pending: Pending) => boolean
@@ -88,7 +88,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     enter: (call, timeoutMillis) => {
       if (closed !== undefined) return closed
       if (pending.size >= maxPending) return tooMany
-      call.id = idPrefix + (++count).toString(36)
+      // One that has an id is a further attempt of a call.
+      if (call.id === "") call.id = idPrefix + (++count).toString(36)
       pending.set(call.id, call)
       wheel.add(call, timeoutMillis)
       return undefined
