@@ -94,7 +94,19 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "",
     /^The code is in examples\/shop\. /
   ],
-  "10_redis.ts": ["over   memory (at-most-once)", "total  5"]
+  "10_redis.ts": ["over   memory (at-most-once)", "total  5"],
+  "12_retries.ts": [
+    "shop    opens",
+    "shop    takes 250 cents",
+    "pay     thank you",
+    "shop    looks for the price of a mug, attempt 1",
+    "shop    looks for the price of a mug, attempt 2",
+    "price   250",
+    "shop    takes 5000 cents",
+    "pay     DeadlineExceeded, started: unknown",
+    "shop    looks for the price of a spoon, attempt 1",
+    "price   no answer within 300 ms"
+  ]
 }
 
 /** Examples of several files or processes, which have tests of their own below. */

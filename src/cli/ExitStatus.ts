@@ -84,6 +84,8 @@ const statuses: { readonly [Tag in CallErrorReason["_tag"]]: number } = {
   PayloadTooLarge: ExitStatus.refused,
   Busy: ExitStatus.refused,
   Draining: ExitStatus.refused,
+  CircuitOpen: ExitStatus.refused,
+  RateLimited: ExitStatus.refused,
   RemoteDefect: ExitStatus.remoteDefect,
   ContractMismatch: ExitStatus.remoteDefect,
   ConnectionLost: ExitStatus.transport,

@@ -6,6 +6,7 @@ import * as Reason from "../wire/Reason.ts"
 export { TransportError } from "../transport/Transport.ts"
 export {
   Busy,
+  CircuitOpen,
   ConnectionLost,
   ContractMismatch,
   DeadlineExceeded,
@@ -13,6 +14,7 @@ export {
   InvalidPayload,
   NoResponders,
   PayloadTooLarge,
+  RateLimited,
   RemoteDefect,
   RemoteError,
   type Started,
@@ -36,6 +38,8 @@ export class CallError extends Schema.TaggedError<CallError>()("CallError", {
     Reason.UnknownAction,
     Reason.InvalidPayload,
     Reason.PayloadTooLarge,
+    Reason.CircuitOpen,
+    Reason.RateLimited,
     Reason.DeadlineExceeded,
     Reason.ConnectionLost,
     Reason.RemoteDefect,

@@ -12,9 +12,11 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
+import type { Policy } from "../policy/Policy.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import type { CallError } from "./CallError.ts"
+import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
 import { type Inbox, inbox } from "./internal/inbox.ts"
 
@@ -24,6 +26,17 @@ export interface CallOptions {
   readonly timeout?: Duration.Input
   /** Travels with the request; the handler finds it as `Request.current`'s headers. */
   readonly headers?: { readonly [name: string]: string }
+  /** In place of the caller's policies; `[]` for none. */
+  readonly policies?: ReadonlyArray<Policy>
+}
+
+/** What may be said for all calls of a caller. */
+export interface Options {
+  /**
+   * What is done about each call and each streamed call, the first outermost: `[Retry.policy()]`. Default none: a call is one
+   * attempt. One-way messages (`send`) have no answer to judge by and are not concerned.
+   */
+  readonly policies?: ReadonlyArray<Policy>
 }
 
 /** What a streamed call brings: any number of steps, then one result. */
@@ -39,7 +52,7 @@ type Arguments<Payload> = 0 extends 1 & Payload
 
 /** One action, ready to be called. */
 export interface Method<A extends Action.Any> {
-  /** Calls and waits for the result. */
+  /** Calls and waits for the result. The timeout covers all attempts that the policies make, and the waits between them. */
   (...args: Arguments<Action.Payload<A>>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError>
   /**
    * Calls and streams the steps as they come, then the result. The timeout covers the whole call; ending the stream early
@@ -63,19 +76,21 @@ export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionNa
  * Errors: `TransportError` when the inbox cannot be subscribed to. It is confirmed before this succeeds.
  */
 export const make = <S extends Service.Any>(
-  service: S
+  service: S,
+  options?: Options
 ): Effect.Effect<Caller<S>, TransportError, Transport | Scope.Scope> =>
   Effect.map(inbox, (inbox) => {
     const caller: Record<string, unknown> = Object.create(null)
     for (const action of Object.values(service.actions))
-      caller[action.name] = toMethod(inbox, service.serviceName, action)
+      caller[action.name] = toMethod(inbox, service.serviceName, action, options)
     return caller as Caller<S>
   })
 
-const toMethod = (inbox: Inbox, service: string, action: Action.Any) => {
+const toMethod = (inbox: Inbox, service: string, action: Action.Any, caller: Options | undefined) => {
   const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
   const method = Call.method(inbox, service, action.name, {
     timeoutMillis: toTimeout(Context.get(action.annotations, Action.Timeout)),
+    annotations: action.annotations,
     // Without content a request still carries an object, which is what Daebus' handlers expect.
     payload: SchemaCodec.isVoid(action.payload) ? emptyObject : SchemaCodec.make(action.payload),
     success: SchemaCodec.make(action.success),
@@ -87,12 +102,19 @@ const toMethod = (inbox: Inbox, service: string, action: Action.Any) => {
   const using = SchemaCodec.isVoid(action.payload)
     ? <A>(run: Run<A>) =>
         (options?: CallOptions) =>
-          run(method, undefined, resolve(method, options))
+          run(method, undefined, resolve(method, caller, options))
     : <A>(run: Run<A>) =>
         (payload?: unknown, options?: CallOptions) =>
-          run(method, payload === undefined ? absent : payload, resolve(method, options))
-  return Object.assign(using(Call.unary), { stream: using(Call.streamed), send: using(Call.oneWay) })
+          run(method, payload === undefined ? absent : payload, resolve(method, caller, options))
+  return Object.assign(using(unary), { stream: using(streamed), send: using(Call.oneWay) })
 }
+
+// Without policies a call pays for none.
+const unary: Run<Effect.Effect<any, any>> = (method, payload, settings) =>
+  (settings.policies.length === 0 ? Call.unary : Attempts.unary)(method, payload, settings)
+
+const streamed: Run<Stream.Stream<Event<any, any>, any>> = (method, payload, settings) =>
+  (settings.policies.length === 0 ? Call.streamed : Attempts.streamed)(method, payload, settings)
 
 type Run<A> = (method: Call.Method, payload: unknown, settings: Call.Settings) => A
 
@@ -133,15 +155,20 @@ export interface Dynamic {
 
 /**
  * Makes a caller without a contract. Nothing is checked, so that services of any name and kind can be reached. A declared error of
- * the service arrives as `RemoteError`: its text, and as `payload` what the service sent, where `failure` is the error's JSON.
+ * the service arrives as `RemoteError`: its text, and as `payload` what the service sent, where `failure` is the error's JSON. No
+ * action is known to be idempotent.
  *
  * Errors: `TransportError`, as {@link make}.
  */
-export const dynamic = (service: string): Effect.Effect<Dynamic, TransportError, Transport | Scope.Scope> =>
+export const dynamic = (
+  service: string,
+  options?: Options
+): Effect.Effect<Dynamic, TransportError, Transport | Scope.Scope> =>
   Effect.map(inbox, (inbox) => {
     const method = (action: string) =>
       Call.method(inbox, service, action, {
         timeoutMillis: 5_000,
+        annotations: Context.empty(),
         payload: undefined,
         success: undefined,
         error: undefined,
@@ -149,11 +176,11 @@ export const dynamic = (service: string): Effect.Effect<Dynamic, TransportError,
       })
     const using =
       <A>(run: Run<A>) =>
-      (action: string, payload: Json = {}, options?: CallOptions): A => {
+      (action: string, payload: Json = {}, perCall?: CallOptions): A => {
         const prepared = method(action)
-        return run(prepared, payload, resolve(prepared, options))
+        return run(prepared, payload, resolve(prepared, options, perCall))
       }
-    return { call: using(Call.unary), stream: using(Call.streamed), send: using(Call.oneWay) }
+    return { call: using(unary), stream: using(streamed), send: using(Call.oneWay) }
   })
 
 const emptyObject: SchemaCodec.SchemaCodec<any> = {
@@ -161,10 +188,17 @@ const emptyObject: SchemaCodec.SchemaCodec<any> = {
   encode: () => Effect.succeed({})
 }
 
-const resolve = (method: Call.Method, options: CallOptions | undefined): Call.Settings => ({
+const resolve = (
+  method: Call.Method,
+  caller: Options | undefined,
+  options: CallOptions | undefined
+): Call.Settings => ({
   timeoutMillis: options?.timeout === undefined ? method.timeoutMillis : toTimeout(options.timeout),
-  headers: options?.headers
+  headers: options?.headers,
+  policies: options?.policies ?? caller?.policies ?? none
 })
+
+const none: ReadonlyArray<Policy> = []
 
 // An infinite timeout becomes 24 days, the longest a timer can wait: every call ends.
 const toTimeout = (timeout: Duration.Input) =>

@@ -20,6 +20,8 @@ export interface Request {
   readonly replyTo: string | undefined
   /** What the caller sent along, by name. */
   readonly headers: { readonly [name: string]: string }
+  /** Which attempt of its call this is, from 1 on. The attempts of a call share their id, so that a repeat can be recognised. */
+  readonly attempt: number
   /** Milliseconds until the caller stops waiting; nothing where it did not say, as Daebus callers don't. */
   readonly remainingMillis: number | undefined
   /** The payload as JSON, before the contract's schema read it. */

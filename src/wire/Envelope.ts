@@ -19,6 +19,8 @@ export interface Extension {
   readonly timeout_ms?: number | undefined
   /** The caller's headers. */
   readonly headers?: { readonly [name: string]: string } | undefined
+  /** Which attempt of its call it is, from 2 on; the attempts of a call share their `request_id`. Absent is 1. */
+  readonly attempt?: number | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -33,6 +35,8 @@ export interface Request {
   /** Milliseconds that were left when it was sent. Nothing from Daebus callers. */
   readonly timeoutMillis: number | undefined
   readonly headers: { readonly [name: string]: string }
+  /** Which attempt of its call it is. 1 from Daebus callers. */
+  readonly attempt: number
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -64,6 +68,7 @@ export const readBroadcast = (raw: JsonObject): Request => {
         requestId: null,
         timeoutMillis: undefined,
         headers: noHeaders,
+        attempt: 1,
         raw
       }
 }
@@ -83,6 +88,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     requestId,
     timeoutMillis: extension?.timeout_ms,
     headers: extension?.headers ?? noHeaders,
+    attempt: extension?.attempt ?? 1,
     raw
   }
 }
@@ -114,11 +120,12 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt } = value as Record<string, unknown>
   return {
     v: 1,
     timeout_ms: typeof timeout_ms === "number" && timeout_ms >= 0 ? timeout_ms : undefined,
-    headers: isHeaders(headers) ? headers : undefined
+    headers: isHeaders(headers) ? headers : undefined,
+    attempt: Number.isSafeInteger(attempt) && (attempt as number) > 0 ? (attempt as number) : undefined
   }
 }
 
@@ -155,7 +162,7 @@ export const writeRequest = (
 }
 
 const writeExtension = (extension: Extension): string =>
-  extension.headers === undefined && extension.timeout_ms !== undefined
+  extension.headers === undefined && extension.attempt === undefined && extension.timeout_ms !== undefined
     ? `{"v":1,"timeout_ms":${extension.timeout_ms}}`
     : JSON.stringify(extension)
 

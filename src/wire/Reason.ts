@@ -62,6 +62,26 @@ export class Draining extends Schema.TaggedError<Draining>()("Draining", {}) {
   }
 }
 
+/** The caller's circuit breaker is open: the service failed too often of late, nothing was sent. */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>()("CircuitOpen", {
+  /** Time until a call is let through to try it; 0 while one is on its way. */
+  retryAfterMillis: Schema.Finite
+}) {
+  override get message() {
+    return `the circuit is open, ${this.retryAfterMillis === 0 ? "one call is trying the service" : `the next try is in ${this.retryAfterMillis} ms`}`
+  }
+}
+
+/** The caller's own rate limit is reached, nothing was sent. */
+export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited", {
+  /** Time until the limit lets a call through. */
+  retryAfterMillis: Schema.Finite
+}) {
+  override get message() {
+    return `the caller's rate limit is reached, try again in ${this.retryAfterMillis} ms`
+  }
+}
+
 /** No final answer came in time. */
 export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>()("DeadlineExceeded", {
   timeoutMillis: Schema.Finite

@@ -158,6 +158,15 @@ describe("Envelope", () => {
       assert.strictEqual(read({ v: 1, timeout_ms: 0 }).timeoutMillis, 0)
     })
 
+    it("tells which attempt of its call a request is, the first where it does not say", () => {
+      for (const attempt of [1, 2, 1_000]) assert.strictEqual(request({ fiberbus: { v: 1, attempt } }).attempt, attempt)
+      for (const attempt of [undefined, null, 0, -1, 1.5, "2", Number.NaN, 1e300]) {
+        assert.strictEqual(request({ fiberbus: { v: 1, attempt } }).attempt, 1)
+      }
+      assert.strictEqual(request({}).attempt, 1)
+      assert.strictEqual(Envelope.readBroadcast({ reply_to: 1 }).attempt, 1)
+    })
+
     it("is ignored where it is anything else", () => {
       const others = [null, 1, "x", true, [], [1], {}, { v: 2, timeout_ms: 5 }, { v: "1" }, { timeout_ms: 5 }]
       for (const other of others) assert.deepStrictEqual(read(other), none)

@@ -1,5 +1,6 @@
 /** One call, from its payload to its single outcome. */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -8,6 +9,7 @@ import type { SchemaError } from "effect/Schema"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Deadline } from "../../policy/Deadline.ts"
+import type { Policy } from "../../policy/Policy.ts"
 import { TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
@@ -26,6 +28,7 @@ export interface Method {
   readonly headOfCall: string
   readonly headOfSend: string
   readonly timeoutMillis: number
+  readonly annotations: Context.Context<never>
   readonly payload: SchemaCodec.SchemaCodec<any> | undefined
   readonly success: SchemaCodec.SchemaCodec<any> | undefined
   readonly error: SchemaCodec.SchemaCodec<any> | undefined
@@ -37,7 +40,7 @@ export const method = (
   inbox: Inbox,
   service: string,
   action: string,
-  rest: Pick<Method, "timeoutMillis" | "payload" | "success" | "error" | "progress">
+  rest: Pick<Method, "timeoutMillis" | "annotations" | "payload" | "success" | "error" | "progress">
 ): Method => ({
   inbox,
   service,
@@ -52,19 +55,17 @@ export const method = (
 export interface Settings {
   readonly timeoutMillis: number
   readonly headers: { readonly [name: string]: string } | undefined
+  readonly policies: ReadonlyArray<Policy>
+  /** Which attempt it is; absent is the first. */
+  readonly attempt?: number
 }
 
-type Outcome = Effect.Effect<any, any>
+/** How a call ended, its value perhaps still to be decoded. */
+export type Outcome = Effect.Effect<any, any>
 
 /** Calls and waits for the result; steps on the way only show that the handler started. */
 export const unary = (method: Method, payload: unknown, settings: Settings): Outcome =>
-  encoded(method, payload, settings, (json, settings) =>
-    Effect.callback<any, any>((resume) => {
-      const call = new Unary(method, settings.timeoutMillis, resume)
-      begin(call, json, settings)
-      return Effect.sync(() => call.cancel())
-    })
-  )
+  encoded(method, payload, settings, (json, settings) => once(method, json, settings, undefined))
 
 /** A step, or the result, of a streamed call. */
 export type Event<Progress, Success> =
@@ -74,22 +75,32 @@ export type Event<Progress, Success> =
 /** Steps that may wait for the consumer of one streamed call. */
 export const streamBuffer = 1_024
 
+/** Where the steps of a streamed call wait for their consumer. */
+export type EventQueue = Queue.Queue<Effect.Effect<Event<any, any>, any>, Cause.Done>
+
 /** Calls and streams the steps as they come, then the result. Ending early forgets the call. */
 export const streamed = (method: Method, payload: unknown, settings: Settings): Stream.Stream<Event<any, any>, any> =>
+  toStream((queue) => encoded(method, payload, settings, (json, settings) => once(method, json, settings, queue)))
+
+/** Streams what a call puts into the queue, then its result. */
+export const toStream = (call: (queue: EventQueue) => Outcome): Stream.Stream<Event<any, any>, any> =>
   Stream.mapEffect(
     Stream.callback<Effect.Effect<Event<any, any>, any>, any>(
       (queue) =>
-        encoded(method, payload, settings, (json, settings) =>
-          Effect.callback<unknown, any>((resume) => {
-            const call = new Streamed(method, settings.timeoutMillis, queue, resume)
-            begin(call, json, settings)
-            return Effect.sync(() => call.cancel())
-          })
+        Effect.flatMap(call(queue), (value) =>
+          Effect.andThen(Queue.offer(queue, Exit.succeed({ _tag: "Success", value })), Queue.end(queue))
         ),
       { bufferSize: streamBuffer }
     ),
     (event) => event
   )
+
+const once = (method: Method, json: unknown, settings: Settings, queue: EventQueue | undefined): Outcome =>
+  Effect.callback<any, any>((resume) => {
+    const call = new Waiting(method, settings.timeoutMillis, resume, queue)
+    begin(call, json, settings)
+    return Effect.sync(() => call.cancel())
+  })
 
 /** Sends without asking for an answer: the receivers count. */
 export const oneWay = (method: Method, payload: unknown, settings: Settings): Effect.Effect<number, CallError> =>
@@ -105,7 +116,7 @@ export const oneWay = (method: Method, payload: unknown, settings: Settings): Ef
     })
   )
 
-abstract class Call extends Pending {
+export abstract class Call extends Pending {
   readonly method: Method
   readonly timeoutMillis: number
   /** What the request will be made of, while it waits for the link; nothing once it has been sent. */
@@ -177,9 +188,10 @@ abstract class Call extends Pending {
     if (fields["failure"] !== undefined && method.error !== undefined) {
       return Effect.flatMap(this.fitting("error", method.error.decode(fields["failure"])), Effect.fail)
     }
-    const reason = fields["reason"] === undefined ? Option.none() : Reason.decode(fields["reason"])
+    const reason = readReason(payload)
     if (Option.isSome(reason)) {
-      return Effect.fail(failure(method, reason.value, readStarted(fields["started"])))
+      // A step has shown a handler, whoever else did not start.
+      return Effect.fail(failure(method, reason.value, this.started ? "yes" : readStarted(fields["started"])))
     }
     // A peer that knows no failures of ours: its payload itself may be what the contract declares.
     const remote = Effect.suspend(() =>
@@ -206,50 +218,46 @@ abstract class Call extends Pending {
   }
 }
 
-class Unary extends Call {
+/** A call whose fiber waits for the outcome, and whose steps go to a stream where it has one. */
+export class Waiting extends Call {
   readonly resume: (outcome: Outcome) => void
-  constructor(method: Method, timeoutMillis: number, resume: (outcome: Outcome) => void) {
+  readonly queue: EventQueue | undefined
+  constructor(
+    method: Method,
+    timeoutMillis: number,
+    resume: (outcome: Outcome) => void,
+    queue: EventQueue | undefined
+  ) {
     super(method, timeoutMillis)
     this.resume = resume
+    this.queue = queue
   }
+
   override end(outcome: Outcome) {
     this.resume(outcome)
-  }
-  override onProgress() {
-    this.started = true
-  }
-}
-
-type EventQueue = Queue.Queue<Effect.Effect<Event<any, any>, any>, Cause.Done>
-
-class Streamed extends Call {
-  readonly queue: EventQueue
-  readonly resume: (outcome: Outcome) => void
-  constructor(method: Method, timeoutMillis: number, queue: EventQueue, resume: (outcome: Outcome) => void) {
-    super(method, timeoutMillis)
-    this.queue = queue
-    this.resume = resume
-  }
-
-  override end(outcome: Outcome) {
-    const event = Effect.map(outcome, (value) => ({ _tag: "Success" as const, value }))
-    this.resume(Effect.andThen(Queue.offer(this.queue, event), Queue.end(this.queue)))
   }
 
   override onProgress(payload: unknown) {
     this.started = true
+    if (this.queue === undefined) return
     const { progress } = this.method
     // Decoded by the consumer, so that steps and result keep their order whatever their schemas do.
     const value = progress === undefined ? Exit.succeed(payload) : this.fitting("progress", progress.decode(payload))
     const event = Effect.map(value, (value) => ({ _tag: "Progress" as const, value }))
     if (Queue.offerUnsafe(this.queue, event)) return
     this.cancel()
-    this.resume(Effect.fail(failure(this.method, tooSlow, "yes")))
+    this.end(Effect.fail(failure(this.method, tooSlow, "yes")))
   }
 }
 
+/** The outcome on the way that an answer tells of, if it tells of one. */
+export const readReason = (payload: unknown): Option.Option<Reason.Sent> => {
+  const reason = typeof payload === "object" && payload !== null ? (payload as Codec.JsonObject)["reason"] : undefined
+  return reason === undefined ? Option.none() : Reason.decode(reason)
+}
+
 /** Encodes the payload, then goes on with its JSON and with what is left of the time. */
-const encoded = <A, E>(
+export const encoded = <A, E>(
   method: Method,
   payload: unknown,
   settings: Settings,
@@ -287,7 +295,7 @@ const within =
 const ignoreSent = () => {}
 
 /** Enters the call, then sends its request, or has it held while the link is down: the answer may be back before the sending is confirmed. */
-const begin = (call: Call, json: unknown, settings: Settings) => {
+export const begin = (call: Call, json: unknown, settings: Settings) => {
   const { method } = call
   const full = method.inbox.enter(call, settings.timeoutMillis)
   if (full !== undefined) return call.failWith(full, "no")
@@ -324,7 +332,8 @@ const write = (
     frame = Envelope.writeRequest(head, id, json, {
       v: 1,
       timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
-      headers: settings.headers
+      headers: settings.headers,
+      attempt: settings.attempt === 1 ? undefined : settings.attempt
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })
@@ -339,7 +348,8 @@ const reasonOf = (error: TransportError): CallErrorReason =>
     ? new Reason.ConnectionLost({ detail: error.detail })
     : error
 
-const failure = (method: Method, reason: CallErrorReason, started: Reason.Started) =>
+/** The error that a call ends with. */
+export const failure = (method: Method, reason: CallErrorReason, started: Reason.Started) =>
   new CallError({ service: method.service, action: method.action, started, reason })
 
 const mismatch = (part: "success" | "error" | "progress", cause: Cause.Cause<SchemaError>) => {

@@ -35,7 +35,7 @@ export interface Inbox {
   readonly transport: Transport["Service"]
   /** Where answers are sent to. */
   readonly channel: string
-  /** Enters a call for so many milliseconds and gives it its id; nothing when the table is full. */
+  /** Enters a call for so many milliseconds and gives it an id if it has none; nothing when the table is full. */
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
   /** True while answers cannot arrive: requests must be held. */
   readonly isDown: () => boolean
@@ -150,7 +150,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     enter: (call, timeoutMillis) => {
       if (closed !== undefined) return closed
       if (pending.size >= maxPending) return tooMany
-      call.id = idPrefix + (++count).toString(36)
+      // One that has an id is a further attempt of a call.
+      if (call.id === "") call.id = idPrefix + (++count).toString(36)
       pending.set(call.id, call)
       call.deadline = wheel.now() + timeoutMillis
       wheel.add(call, timeoutMillis)

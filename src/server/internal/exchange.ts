@@ -67,6 +67,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
   get headers() {
     return this.envelope.headers
   }
+  get attempt() {
+    return this.envelope.attempt
+  }
   get payload() {
     return this.envelope.payload
   }

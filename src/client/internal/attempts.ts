@@ -1,0 +1,231 @@
+/**
+ * One call under policies: attempts that come one after the other, and are one request with one id and one deadline.
+ *
+ * Its place in the inbox' table is never empty until it ends. While no attempt waits, a {@link Late} is there, for the answer to an
+ * earlier attempt and for the deadline: both end the call, whatever its policies are doing.
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Stream from "effect/Stream"
+import * as Action from "../../contract/Action.ts"
+import * as Deadline from "../../policy/Deadline.ts"
+import * as Policy from "../../policy/Policy.ts"
+import type { TransportError } from "../../transport/Transport.ts"
+import * as Envelope from "../../wire/Envelope.ts"
+import * as Reason from "../../wire/Reason.ts"
+import { CallError, type CallErrorReason } from "../CallError.ts"
+import * as Call from "./call.ts"
+
+/** Calls under the settings' policies and waits for the result. */
+export const unary = (method: Call.Method, payload: unknown, settings: Call.Settings): Call.Outcome =>
+  Call.encoded(method, payload, settings, (json, settings) => run(new Attempts(method, json, settings, undefined)))
+
+/** Calls under the settings' policies and streams the steps, then the result. */
+export const streamed = (
+  method: Call.Method,
+  payload: unknown,
+  settings: Call.Settings
+): Stream.Stream<Call.Event<any, any>, any> =>
+  Call.toStream((queue) =>
+    Call.encoded(method, payload, settings, (json, settings) => run(new Attempts(method, json, settings, queue)))
+  )
+
+const run = (attempts: Attempts): Call.Outcome =>
+  Effect.suspend(() => {
+    const full = attempts.listen()
+    if (full !== undefined) return Effect.fail(attempts.failure(full, "no"))
+    const { settings, subject } = attempts
+    return Effect.raceFirst(
+      Deferred.await(attempts.over),
+      Policy.around(settings.policies, attempts.next, subject)
+    ).pipe(
+      Effect.onExit((exit) => Effect.sync(() => attempts.close(exit))),
+      Effect.provideService(Deadline.Deadline, attempts.deadline)
+    )
+  })
+
+class Attempts {
+  readonly method: Call.Method
+  readonly json: unknown
+  readonly settings: Call.Settings
+  readonly queue: Call.EventQueue | undefined
+  /** On the clock of the inbox. */
+  readonly deadline: number
+  /** Ends the call without its policies. */
+  readonly over = Deferred.makeUnsafe<any, any>()
+  id = ""
+  /** Attempts so far. */
+  number = 0
+  /** Did a handler run in one of them? */
+  started: Reason.Started = "no"
+  /** Set by an answer that no further attempt could better. */
+  answered = false
+  private waiting = false
+  private closed = false
+  private late: Late | undefined = undefined
+
+  constructor(method: Call.Method, json: unknown, settings: Call.Settings, queue: Call.EventQueue | undefined) {
+    this.method = method
+    this.json = json
+    this.settings = settings
+    this.queue = queue
+    this.deadline = method.inbox.now() + settings.timeoutMillis
+  }
+
+  get subject(): Policy.Subject<any> {
+    const { action, annotations, service } = this.method
+    return {
+      service,
+      action,
+      annotations,
+      kind: this.queue === undefined ? "call" : "stream",
+      idempotent: Context.get(annotations, Action.Idempotent),
+      refuse: (reason) => Effect.suspend(() => Effect.fail(this.failure(reason, "no"))),
+      failureOf: (error) => (this.isFailure(error) ? error : undefined)
+    }
+  }
+
+  /** Makes one attempt, with the time that is left. */
+  readonly next: Call.Outcome = Effect.withFiber((fiber): Call.Outcome => {
+    if (this.waiting) return Effect.die(new Error("a policy began an attempt while another one of the call waited"))
+    const left = Math.floor(this.deadline - this.method.inbox.now())
+    if (left <= 0) return Effect.fail(this.failure(this.timeout(), "no"))
+    this.deafen()
+    this.answered = false
+    this.waiting = true
+    this.number++
+    const outcome = Effect.callback<any, any>((resume) => {
+      const attempt = new Attempt(this, resume)
+      Call.begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })
+      return Effect.sync(() => this.abandon(attempt))
+    })
+    const patience = fiber.getRef(Deadline.AttemptTimeout)
+    if (patience === undefined || patience >= left) return outcome
+    // The service is given all the time that is left, as its answer counts even then.
+    return Effect.timeoutOrElse(outcome, {
+      duration: patience,
+      orElse: () => Effect.fail(this.failure(new Reason.DeadlineExceeded({ timeoutMillis: patience }), "unknown"))
+    })
+  }).pipe(Effect.mapError((error) => this.known(error)))
+
+  /** An attempt has ended; its outcome goes to the policies. */
+  ended() {
+    this.waiting = false
+    if (!this.answered) this.listen()
+  }
+
+  /** A policy waits for this attempt no longer. The service may go on: its answer is still welcome. */
+  private abandon(attempt: Attempt) {
+    if (!this.method.inbox.leave(attempt)) return
+    this.note(attempt.started ? "yes" : "unknown")
+    this.ended()
+  }
+
+  /** Puts someone into the table for as long as no attempt is there. */
+  listen(): TransportError | undefined {
+    const { inbox } = this.method
+    if (this.closed) return undefined
+    const late = new Late(this)
+    late.id = this.id
+    const full = inbox.enter(late, Math.max(0, this.deadline - inbox.now()))
+    if (full !== undefined) return full
+    this.id = late.id
+    this.late = late
+    return undefined
+  }
+
+  private deafen() {
+    if (this.late !== undefined) this.method.inbox.leave(this.late)
+    this.late = undefined
+  }
+
+  finish(outcome: Call.Outcome) {
+    Deferred.doneUnsafe(this.over, outcome)
+  }
+
+  /** Takes the call out of the table. The service is told where the caller has gone. */
+  close(exit: Exit.Exit<unknown, unknown>) {
+    this.closed = true
+    this.deafen()
+    if (this.number === 0 || this.answered || !Exit.hasInterrupts(exit)) return
+    const { channel, inbox } = this.method
+    inbox.transport.send(channel, Envelope.writeCancel({ replyTo: inbox.channel, requestId: this.id }), () => {})
+  }
+
+  timeout() {
+    return new Reason.DeadlineExceeded({ timeoutMillis: this.settings.timeoutMillis })
+  }
+
+  /** The error for what came last. It says `no` only if no attempt reached a handler. */
+  failure(reason: CallErrorReason, started: Reason.Started) {
+    this.note(started)
+    return Call.failure(this.method, reason, this.started)
+  }
+
+  /** Remembers what is known of the handlers. Once begun is begun. */
+  note(started: Reason.Started) {
+    if (started === "yes" || this.started === "no") this.started = started
+  }
+
+  private known(error: unknown): unknown {
+    if (!this.isFailure(error)) return error
+    this.note(error.started)
+    return error.started === this.started ? error : Call.failure(this.method, error.reason, this.started)
+  }
+
+  // A declared error may be a CallError as well, that of a call which the handler made.
+  private isFailure(error: unknown): error is CallError {
+    const { action, service } = this.method
+    return error instanceof CallError && error.service === service && error.action === action
+  }
+}
+
+const isRefusal = (reply: Envelope.Reply) => !reply.ok && Option.isSome(Call.readReason(reply.payload))
+
+/** The attempt that waits. */
+class Attempt extends Call.Waiting {
+  readonly attempts: Attempts
+  constructor(attempts: Attempts, resume: (outcome: Call.Outcome) => void) {
+    super(attempts.method, attempts.settings.timeoutMillis, resume, attempts.queue)
+    this.attempts = attempts
+    this.id = attempts.id
+  }
+  override onReply(reply: Envelope.Reply) {
+    this.attempts.answered = !isRefusal(reply)
+    super.onReply(reply)
+  }
+  override end(outcome: Call.Outcome) {
+    this.attempts.ended()
+    super.end(outcome)
+  }
+}
+
+/** Is in the table while no attempt waits. */
+class Late extends Call.Waiting {
+  readonly attempts: Attempts
+  constructor(attempts: Attempts) {
+    super(attempts.method, attempts.settings.timeoutMillis, (outcome) => attempts.finish(outcome), attempts.queue)
+    this.attempts = attempts
+  }
+  override onReply(reply: Envelope.Reply) {
+    // What an earlier attempt was refused for says nothing about the next one.
+    if (isRefusal(reply)) return void this.attempts.listen()
+    this.attempts.answered = true
+    super.onReply(reply)
+  }
+  override onProgress(payload: unknown) {
+    this.attempts.note("yes")
+    super.onProgress(payload)
+  }
+  override onLost(error: TransportError) {
+    if (error.kind === "Closed") this.failWith(error, this.attempts.started)
+    else this.attempts.listen()
+  }
+  override expire() {
+    this.method.inbox.leave(this)
+    this.end(Effect.fail(this.attempts.failure(this.attempts.timeout(), "no")))
+  }
+}
