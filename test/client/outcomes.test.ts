@@ -1,18 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Queue, Schedule, Schema, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Queue, Schedule, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import {
-  Action,
-  CallError,
-  Caller,
-  Handlers,
-  Memory,
-  type Policy,
-  Response,
-  Retry,
-  Service,
-  type Transport
-} from "fiberbus"
+import { Action, CallError, Caller, Handlers, Memory, type Policy, Response, Retry, Service, Transport } from "fiberbus"
 import * as CircuitBreaker from "fiberbus/policy/CircuitBreaker"
 import * as RateLimit from "fiberbus/policy/RateLimit"
 import { inbox } from "../../src/client/internal/inbox.ts"
