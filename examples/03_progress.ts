@@ -36,8 +36,10 @@ const program = Effect.gen(function* () {
       )
     )
 
-  // The same action called for its result alone: the steps are passed over.
-  const { imported } = yield* importer.import_rows({ rows })
+  // The steps to a function, the result as the result.
+  const { imported } = yield* importer.import_rows
+    .stream({ rows })
+    .pipe(Caller.onProgress(({ done }) => Console.log(`step    ${done}`)))
   yield* Console.log(`call    ${imported} rows imported`)
 })
 

@@ -25,6 +25,9 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "step    2 of 3",
     "step    3 of 3",
     "result  3 rows imported",
+    "step    1",
+    "step    2",
+    "step    3",
     "call    3 rows imported"
   ],
   "04_broadcast.ts": [

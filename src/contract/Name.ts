@@ -13,11 +13,11 @@ export const maxBytes = 128
  */
 export class InvalidName extends Data.TaggedError("InvalidName")<{
   readonly kind: "service" | "action" | "topic" | "pattern"
-  readonly name: string
+  readonly given: string
   readonly why: string
 }> {
   override get message() {
-    return `The ${this.kind} name ${JSON.stringify(this.name)} cannot be used: ${this.why}`
+    return `The ${this.kind} name ${JSON.stringify(this.given)} cannot be used: ${this.why}`
   }
 }
 
@@ -35,6 +35,6 @@ export const problem = (kind: InvalidName["kind"], name: string): string | undef
 /** Returns the name, or throws {@link InvalidName}. */
 export const check = (kind: InvalidName["kind"], name: string): string => {
   const why = problem(kind, name)
-  if (why !== undefined) throw new InvalidName({ kind, name, why })
+  if (why !== undefined) throw new InvalidName({ kind, given: name, why })
   return name
 }

@@ -41,7 +41,10 @@ export type HandlersOf<S extends Service.Any> = {
 export type ServicesOf<Handlers> = Exclude<
   {
     readonly [Name in keyof Handlers]: Handlers[Name] extends (...args: any) => Effect.Effect<any, any, infer R>
-      ? R
+      ? // Where a handler is wrong, TypeScript falls back to one that needs anything: its one error is enough.
+        0 extends 1 & R
+        ? never
+        : R
       : never
   }[keyof Handlers],
   Scope.Scope
@@ -98,7 +101,7 @@ export type ProvidedOf<S extends Service.Any> = {
  * Gives the handler of one action by its own Layer. Nothing is served until {@link serve} has them all.
  *
  * Shape: a handler, or an Effect that makes one. Write the Effect's handler as an arrow (`Effect.map(Database, (db) => ({ id }) =>
- * …)`): TypeScript cannot tell the payload's type to a generator inside another.
+ * …)`): TypeScript does not tell the payload's type to a generator inside another, where it silently is `any`: give it there.
  * Errors: dies with `DuplicateHandler`, as {@link layer}.
  */
 export const handler = <

@@ -213,7 +213,7 @@ interface Url {
 // Texts about the url quote nothing of it: a password may stand anywhere in one that is not well-formed.
 const readUrl = (text: string): Url => {
   if (text.startsWith("/")) return { path: text, tls: false }
-  const malformed = "Write redis://host:6379, rediss://user:password@host:6379/0 or unix:///path"
+  const malformed = "Write redis://host:6379, rediss://host:6379 or unix:///path"
   let url: URL
   let username: string
   let password: string
