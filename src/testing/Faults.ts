@@ -20,8 +20,8 @@ export interface CutPoint {
   /** Which one, counted from 1 over all connections from now on. Default 1. */
   readonly count?: number
   /**
-   * `unsent`: it does not reach the server. `forwarded`: the server has done it, and its reply is lost. `answered`: the client has
-   * the reply, and nothing after it. Of several replies (SUBSCRIBE a b) the first counts.
+   * `unsent`: it does not reach the server. `forwarded`: the server has done it, nothing after it, and its reply is lost.
+   * `answered`: the same, and the client has the reply. Of several replies (SUBSCRIBE a b) the first counts.
    */
   readonly when: "unsent" | "forwarded" | "answered"
 }
@@ -107,8 +107,8 @@ interface Trap {
 interface Weather {
   readonly latencyMillis: () => number
   readonly bytesPerSecond: () => number
-  /** How much of it goes through, where not all does. Called once, in order, with what is about to go. */
-  readonly stopAfter: (piece: Buffer) => number | undefined
+  /** Where this direction ends, and maybe the connection with it. Called once, in order, with what is about to go. */
+  readonly stop: (piece: Buffer) => { readonly after: number; readonly sever: boolean } | undefined
   readonly sever: () => void
 }
 
@@ -160,7 +160,7 @@ export const proxy = Effect.fnUntraced(function* (target: Target): Effect.fn.Ret
   }
 
   // Both see each piece just before it goes through.
-  const watchCommands = (link: Link): Weather["stopAfter"] => {
+  const watchCommands = (link: Link): Weather["stop"] => {
     const scan = RespScanner.make("client")
     return (piece) => {
       let start = 0
@@ -172,18 +172,20 @@ export const proxy = Effect.fnUntraced(function* (target: Target): Effect.fn.Ret
         }
         for (const trap of traps) {
           if (trap.command !== word || trap.left === 0 || --trap.left > 0) continue
-          if (trap.when !== "unsent") link.caught.push({ reply, trap })
-          else {
+          if (trap.when === "unsent") {
             spring(trap)
-            return start
+            return { after: start, sever: true }
           }
+          // What follows it could be done as well before its reply is here.
+          link.caught.push({ reply, trap })
+          return { after: end, sever: false }
         }
         start = end
       }
       return undefined
     }
   }
-  const watchReplies = (link: Link): Weather["stopAfter"] => {
+  const watchReplies = (link: Link): Weather["stop"] => {
     const scan = RespScanner.make("server")
     return (piece) => {
       let start = 0
@@ -198,7 +200,7 @@ export const proxy = Effect.fnUntraced(function* (target: Target): Effect.fn.Ret
         if (several !== undefined && link.answered >= several.last) link.several.shift()
         if (caught !== undefined) {
           spring(caught.trap)
-          return caught.trap.when === "answered" ? end : start
+          return { after: caught.trap.when === "answered" ? end : start, sever: true }
         }
         start = end
       }
@@ -250,10 +252,10 @@ export const proxy = Effect.fnUntraced(function* (target: Target): Effect.fn.Ret
       link.connected = !client.destroyed
       changed()
     })
-    const weather = (stopAfter: Weather["stopAfter"]): Weather => ({
+    const weather = (stop: Weather["stop"]): Weather => ({
       latencyMillis: () => latencyMillis,
       bytesPerSecond: () => bytesPerSecond,
-      stopAfter,
+      stop,
       sever: () => sever(link)
     })
     pass(link, client, server, weather(watchCommands(link)))
@@ -366,11 +368,13 @@ const pass = (link: Link, from: Net.Socket, to: Net.Socket, weather: Weather) =>
   /** Writes a piece, or as much of it as may go; true if there is room for more. */
   const write = (piece: Buffer): boolean => {
     if (link.silent || stopped || to.destroyed) return true
-    const until = weather.stopAfter(piece)
-    if (until === undefined) return to.write(piece)
+    const stop = weather.stop(piece)
+    if (stop === undefined) return to.write(piece)
     stopped = true
     // What came before it is on its way first.
-    to.write(piece.subarray(0, until), weather.sever)
+    to.write(piece.subarray(0, stop.after), () => {
+      if (stop.sever) weather.sever()
+    })
     return true
   }
   const hold = (piece: Buffer) => {

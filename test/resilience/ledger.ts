@@ -8,6 +8,8 @@ export type Outcome = { readonly id: string } | CallError.CallError
 export interface Balance {
   readonly sent: number
   readonly succeeded: number
+  /** How many handlers began. */
+  readonly runs: number
   /** Failures by reason, those of the transport with their kind and `started`. */
   readonly failed: Readonly<Record<string, number>>
   /** What is wrong, call by call; at most twenty. */
@@ -40,6 +42,7 @@ export const make = (): Ledger => {
   let runs = new Uint8Array(4_096)
   let sent = 0
   let succeeded = 0
+  let run = 0
   const failed: Record<string, number> = {}
   const problems: Array<string> = []
   const problem = (text: string) => {
@@ -66,6 +69,7 @@ export const make = (): Ledger => {
     ran: (id) => {
       const number = numberOf(id)
       if (number === undefined) return problem(`${JSON.stringify(id.slice(0, 40))} was run, and nobody called`)
+      run++
       runs[number]!++
       if (runs[number]! > 1) problem(`${id} was run ${runs[number]} times`)
       if (outcomes[number] === notStarted) problem(`${id} was run after its caller was told that it was not`)
@@ -89,9 +93,11 @@ export const make = (): Ledger => {
       if (reason._tag === "ConnectionLost" && started === "no") problem(`${id} was not sent, but lost its connection`)
     },
     balance: () => {
-      for (let number = 0; number < sent; number++)
-        if (outcomes[number] === none) problem(`call ${number} has not ended`)
-      return { sent, succeeded, failed: { ...failed }, problems: [...new Set(problems)] }
+      const all = [...problems]
+      for (let number = 0; number < sent && all.length < maxProblems; number++) {
+        if (outcomes[number] === none) all.push(`call ${number} has not ended`)
+      }
+      return { sent, succeeded, runs: run, failed: { ...failed }, problems: all }
     }
   }
 }
