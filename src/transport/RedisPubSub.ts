@@ -25,6 +25,7 @@ import * as HeldSends from "./internal/heldSends.ts"
 import * as RedisHealth from "./internal/RedisHealth.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
 import * as RedisSubscriptions from "./internal/RedisSubscriptions.ts"
+import { RedisDefences } from "./internal/redisDefences.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisInfo from "./internal/redisInfo.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
@@ -93,7 +94,7 @@ export interface Tls {
  */
 export const make = (options: Options = {}): Effect.Effect<Transport["Service"], TransportError, Scope.Scope> =>
   Effect.gen(function* () {
-    const settings = redisOptions.resolve(options)
+    const settings = redisOptions.resolve(options, yield* RedisDefences)
     if (settings instanceof TransportError) return yield* settings
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const log = (line: Effect.Effect<void>) => {

@@ -225,7 +225,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
         const subscription = patterns.get(pattern)
         if (subscription !== undefined) deliver(subscription.receivers, frame, name.toString())
       })
-      each(ask)
+      if (settings.defences.resubscribe) each(ask)
     },
     lost: () =>
       each((subscription) => {

@@ -9,6 +9,7 @@ import * as Glob from "../../contract/Glob.ts"
 import * as Backoff from "../Backoff.ts"
 import type { Options, Tls } from "../RedisPubSub.ts"
 import { TransportError, type WhileDown } from "../Transport.ts"
+import type { Defences } from "./redisDefences.ts"
 
 /** What a connection needs to know. Holds no secret that could be printed: they are inside the two functions. */
 export interface Settings {
@@ -28,6 +29,7 @@ export interface Settings {
   readonly whileDown: WhileDown | undefined
   /** The address comes from Sentinels, and must be that of a master. */
   readonly sentinels: boolean
+  readonly defences: Defences
   /** Takes the secrets out of a text. */
   readonly scrub: (text: string) => string
   /** Attempts count from 0: each asks another Sentinel first, in case that one is silent. */
@@ -38,9 +40,9 @@ export interface Settings {
 }
 
 /** Checks the options. Returns the settings, or the error with kind `InvalidOptions`. */
-export const resolve = (options: Options): Settings | TransportError => {
+export const resolve = (options: Options, defences: Defences): Settings | TransportError => {
   try {
-    return settings(options)
+    return settings(options, defences)
   } catch (error) {
     if (error instanceof TransportError) return error
     throw error
@@ -50,7 +52,7 @@ export const resolve = (options: Options): Settings | TransportError => {
 const invalid = (detail: string, hint = "") =>
   new TransportError({ kind: "InvalidOptions", operation: "read the options of RedisPubSub", detail, hint, sent: "no" })
 
-const settings = (options: Options): Settings => {
+const settings = (options: Options, defences: Defences): Settings => {
   const url = options.url === undefined ? undefined : readUrl(secretText("url", options.url))
   if (url !== undefined && (options.host ?? options.port ?? options.socketPath) !== undefined) {
     throw invalid("both url and host, port or socketPath are given", "Give one of them")
@@ -100,6 +102,7 @@ const settings = (options: Options): Settings => {
           : `unix://${path}`,
     address,
     sentinels: sentinels !== undefined,
+    defences,
     prefix,
     user: username ?? "default",
     tls: secure !== undefined,
