@@ -24,6 +24,8 @@ export interface Settings {
   readonly commandTimeoutMillis: number
   readonly maxFrameBytes: number
   readonly maxBytesInFlight: number
+  /** Waits before further attempts at the start, if there are any. */
+  readonly connect: Schedule.Schedule<unknown, TransportError> | undefined
   /** Waits before the attempts to reconnect. */
   readonly reconnect: Schedule.Schedule<unknown, TransportError>
   readonly whileDown: WhileDown | undefined
@@ -110,7 +112,8 @@ const settings = (options: Options, defences: Defences): Settings => {
     commandTimeoutMillis,
     maxFrameBytes,
     maxBytesInFlight,
-    reconnect: readSchedule(options.reconnect),
+    connect: readSchedule("connect", options.connect),
+    reconnect: readSchedule("reconnect", options.reconnect) ?? Backoff.reconnect,
     whileDown: readWhileDown(options.whileDown),
     scrub: (line) => secrets.reduce((rest, secret) => rest.replaceAll(secret, "***"), line),
     clientOptions: (connectionName, attempt) => ({
@@ -186,9 +189,9 @@ const sentinelOptions = (
   }
 }
 
-const readSchedule = (given: unknown): Schedule.Schedule<unknown, TransportError> => {
-  if (given === undefined) return Backoff.reconnect
-  if (!Schedule.isSchedule(given)) throw invalid("reconnect is no Schedule")
+const readSchedule = (name: string, given: unknown): Schedule.Schedule<unknown, TransportError> | undefined => {
+  if (given === undefined) return undefined
+  if (!Schedule.isSchedule(given)) throw invalid(`${name} is no Schedule`)
   return given as Schedule.Schedule<unknown, TransportError>
 }
 
