@@ -96,9 +96,7 @@ export interface Method<A extends Action.Any> {
 /** One action that asks its caller on the way, ready to be called: every question needs its answer. */
 export interface AskingMethod<A extends Action.Any> {
   /** @see {@link Method} */
-  <R = never>(
-    ...args: Conversing<A, CallOptions, R>
-  ): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError, R>
+  <R = never>(...args: Conversing<A, CallOptions, R>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError, R>
   readonly stream: <R = never>(
     ...args: Conversing<A, StreamOptions, R>
   ) => Stream.Stream<Event<Action.Progress<A>, Action.Success<A>>, Action.Error<A> | CallError, R>

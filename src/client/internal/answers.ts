@@ -4,7 +4,7 @@ import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as Codec from "../../wire/Codec.ts"
 import type * as Control from "../../wire/Control.ts"
-import * as SchemaCodec from "../../wire/SchemaCodec.ts"
+import type * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import type { Declined } from "../Declined.ts"
 
 /** Questions of one call that may wait for their turn; more are declined. */

@@ -95,8 +95,7 @@ export const streaming =
   (method: Method, payload: unknown, settings: Settings): Stream.Stream<any, any> =>
     Flow.stream(
       settings.window,
-      (flow) =>
-        encoded(method, payload, settings, (json, settings) => withAnswers(run, method, json, settings, flow)),
+      (flow) => encoded(method, payload, settings, (json, settings) => withAnswers(run, method, json, settings, flow)),
       (value) => (method.items === undefined ? [{ _tag: "Success", value }] : [])
     )
 
@@ -298,18 +297,20 @@ export class Waiting extends Call {
   override onStep(reply: Envelope.Reply) {
     const { extension } = reply
     this.hear(extension !== undefined)
+    const { flow } = this
+    if (flow !== undefined && extension !== undefined) {
+      if (extension.seq > flow.next) return this.onGap(extension.seq)
+      // A frame that comes twice; what is no step has no number of its own.
+      if (extension.seq < flow.next) return
+    }
     if (extension?.alive) return
     if (extension?.ask !== undefined) return this.onAsk(extension.ask, reply.payload)
-    if (this.flow === undefined) return
+    if (flow === undefined) return
     const steps: ReadonlyArray<unknown> =
       extension?.packed && Array.isArray(reply.payload) ? reply.payload : [reply.payload]
-    if (extension !== undefined) {
-      if (extension.seq < this.flow.next) return
-      if (extension.seq > this.flow.next) return this.onGap(extension.seq)
-      // A warning on the way has no number of its own.
-      if (reply.ok) this.flow.next += steps.length
-    }
-    this.offer(this.flow, steps)
+    // A warning on the way has no number of its own.
+    if (reply.ok) flow.next += steps.length
+    this.offer(flow, steps)
   }
 
   override onReply(reply: Envelope.Reply) {
@@ -344,8 +345,7 @@ export class Waiting extends Call {
     if (this.inquiry === undefined || id < this.asked) return
     this.asked = id + 1
     const about = this.about()
-    const say = (answer: Control.Answer["answer"]) =>
-      this.tell({ ...about, _tag: "Answer", ask: id, answer })
+    const say = (answer: Control.Answer["answer"]) => this.tell({ ...about, _tag: "Answer", ask: id, answer })
     const reply = (answer: Control.Answer["answer"]) => {
       if (!say(answer)) say({ declined: "the answer is too large" })
     }
@@ -379,7 +379,13 @@ export class Waiting extends Call {
           ? Exit.succeed(step)
           : this.fitting(items === undefined ? "progress" : "items", codec.decode(step))
       if (Exit.isExit(value) && Exit.isSuccess(value)) events.push(toEvent(value.value))
-      else fits &&= ready() && flow.offer(1, Effect.map(value, (value) => [toEvent(value)]))
+      else
+        fits &&=
+          ready() &&
+          flow.offer(
+            1,
+            Effect.map(value, (value) => [toEvent(value)])
+          )
     }
     if (ready() && fits) return
     this.cancel()

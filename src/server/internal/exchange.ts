@@ -137,6 +137,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
   override expire() {
     if (this.begun && this.lasts && this.heard + this.patience > this.link.wheel.now()) {
       this.link.wheel.add(this, this.patience / 3)
+      this.steps?.flush()
       return this.write("success", "null", false, undefined, { alive: true })
     }
     const started = this.begun ? "yes" : "no"
@@ -147,14 +148,17 @@ export class Exchange extends TimerWheel.Entry implements Request {
   /** The caller has gone: no answer is sent any more, and the handler is stopped. */
   cancel() {
     this.answered = true
-    this.steps?.close()
     this.stop()
   }
 
   /** Interrupts what runs, or leaves the backlog; what would come after is not begun. */
   stop() {
     this.stopped = true
-    if (this.forget === undefined) return this.fiber?.interruptUnsafe()
+    if (this.forget === undefined) {
+      this.fiber?.interruptUnsafe()
+      // After it: who could not be interrupted must not wait for ever.
+      return this.steps?.close()
+    }
     this.untrack()
     this.forget(this)
     this.forget = undefined
@@ -221,7 +225,12 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return this.byHand(undefined, { error: Envelope.cut(message) }, "error", final)
   }
 
-  private byHand(codec: SchemaCodec.SchemaCodec<any> | undefined, value: unknown, status: "success" | "error", final: boolean) {
+  private byHand(
+    codec: SchemaCodec.SchemaCodec<any> | undefined,
+    value: unknown,
+    status: "success" | "error",
+    final: boolean
+  ) {
     return Effect.suspend((): Effect.Effect<void> => {
       if (codec === undefined || this.answered) return this.deliver(status, value, final)
       return Effect.matchEffect(codec.encode(value), {
@@ -265,7 +274,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   ask(name: string, question: unknown, timeout: Duration.Input | undefined): Effect.Effect<unknown, AskError> {
     const failed = (reason: AskError["reason"], detail = "") => new AskError({ question: name, reason, detail })
     const { answer, ask } = this.entry.asks.get(name)!
-    const questions = (this.questions ??= new Questions())
+    const questions = this.questions ?? new Questions()
+    this.questions = questions
     const asked = Effect.suspend((): Effect.Effect<unknown, AskError> => {
       if (!this.envelope.answers || this.cancelKey === undefined) return Effect.fail(failed("NobodyAnswers"))
       return Effect.flatMap(Effect.orDie(ask.encode(question)), (json) => {
@@ -279,7 +289,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
               ? Effect.fail(failed("Declined", given.declined))
               : Effect.mapError(answer.decode(given.json), (error) => {
                   const { expected, path } = SchemaCodec.explain(error)
-                  return failed("InvalidAnswer", `${path.length === 0 ? "" : `at ${JSON.stringify(path)}: `}${expected}`)
+                  return failed(
+                    "InvalidAnswer",
+                    `${path.length === 0 ? "" : `at ${JSON.stringify(path)}: `}${expected}`
+                  )
                 })
         )
       })
