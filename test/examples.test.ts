@@ -109,6 +109,17 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "pay     DeadlineExceeded, started: unknown",
     "shop    looks for the price of a spoon, attempt 1",
     "price   no answer within 300 ms"
+  ],
+  "20_conversation.ts": [
+    "password? (1)  1234",
+    "password? (2)  home-secret",
+    "connected      10.0.0.7",
+    "not connected  password: Declined, I do not know it"
+  ],
+  "34_items.ts": [
+    "caller   the hottest of ten: 29 degrees",
+    "caller   it measured no more than it had to: true",
+    "service  nobody wants more, stopped"
   ]
 }
 
