@@ -59,7 +59,8 @@ export const make = (script: Script): Scripted => {
       const fateOf = (frame: Record<string, any>): Fate => {
         if (frame["status"] !== undefined) return script.reply?.(replies++, frame) ?? "arrives"
         if (frame["action"] === undefined) {
-          return script.control?.(controls.push(frame) - 1, frame) ?? "arrives"
+          controls.push(frame)
+          return script.control?.(controls.length - 1, frame) ?? "arrives"
         }
         const fate = script.request?.(asked++, frame) ?? "arrives"
         if (fate !== "refused") requests.push(frame)
