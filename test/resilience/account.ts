@@ -38,7 +38,8 @@ export const isDown = (state: Transport.LinkState) => state._tag === "Degraded" 
 
 export const make = Effect.fnUntraced(function* (
   here: Transport.Transport["Service"],
-  there: Transport.Transport["Service"]
+  there: Transport.Transport["Service"],
+  limits: { readonly concurrency: number; readonly backlog?: number } = { concurrency: 10_000 }
 ) {
   const ledger = Ledger.make()
   const handlers = Handlers.layer(
@@ -50,7 +51,7 @@ export const make = Effect.fnUntraced(function* (
           return Effect.as(millis === 0 ? Effect.void : Effect.sleep(millis), { id, ...text })
         })
     },
-    { concurrency: 10_000, grace: 0 }
+    { ...limits, grace: 0 }
   )
   yield* Layer.build(Layer.provide(handlers, Layer.succeed(Transport.Transport, there)))
   const context = Context.make(Transport.Transport, here)

@@ -49,6 +49,19 @@ describe("many calls at once", () => {
   }
 
   test(
+    "10,000 to 10 slots and a backlog of 1,000: each is answered or refused, and none is lost",
+    Effect.gen(function* () {
+      const { here, there } = yield* transports.redis
+      const account = yield* Account.make(here, there, { concurrency: 10, backlog: 1_000 })
+      yield* account.calls(10_000, { millis: 1, timeout: 20_000 })
+      const { succeeded, failed } = account.balance(["Busy"])
+      assert.isAtLeast(succeeded, 1_010)
+      assert.strictEqual(succeeded + failed["Busy"]!, 10_000)
+      yield* account.allSucceed(1_000)
+    })
+  )
+
+  test(
     "100,000 over memory: what is above 50,000 in flight is refused before it is sent, the rest ends by its deadline",
     Effect.gen(function* () {
       class Deaf extends Service.make("deaf", Action.make("call", { payload: { n: Schema.Finite } })) {}
