@@ -12,7 +12,6 @@
  * unnoticed), `+publish`, `+subscribe`,
  * `+unsubscribe` (for patterns `+psubscribe`, `+punsubscribe`), and the channels.
  */
-import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -32,6 +31,7 @@ import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisInfo from "./internal/redisInfo.ts"
 import type { Settings } from "./internal/redisOptions.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
+import * as Thrown from "./internal/thrown.ts"
 import { type Sent, Transport, TransportError } from "./Transport.ts"
 
 /** Where Redis is and who we are there. All are optional: the default is `127.0.0.1:6379` without a password. */
@@ -197,13 +197,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         sent(error, typeof reply === "number" ? reply : 0)
       )
     }
-    let lastThrown = Number.NEGATIVE_INFINITY
-    const threw = (channel: string, defect: unknown) => {
-      // It is a bug, and may come with every frame.
-      if (performance.now() - lastThrown < 1000) return
-      lastThrown = performance.now()
-      log(Effect.logError(`A callback for ${channel} threw`, Cause.die(defect)))
-    }
+    const threw = Thrown.make(log)
     const subscriptions = RedisSubscriptions.make(settings, subscriber, {
       refused: (error) => log(Effect.logWarning(`Redis: ${error.message}. Tried again until it is allowed`)),
       changed: () => health.refused(subscriptions.refusal()),

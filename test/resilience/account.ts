@@ -1,6 +1,6 @@
 /** A caller and a service on transports of their own, and the account of every call between them. */
 import assert from "node:assert/strict"
-import { Context, Effect, Fiber, Layer, Schema } from "effect"
+import { Context, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { Action, CallError, Caller, Handlers, Service, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
 import * as Ledger from "./ledger.ts"
@@ -10,7 +10,8 @@ class Echo extends Service.make(
   Action.make("echo", {
     payload: { id: Schema.String, millis: Schema.Finite, text: Schema.optionalKey(Schema.String) },
     success: { id: Schema.String, text: Schema.optionalKey(Schema.String) }
-  })
+  }),
+  Action.make("count", { payload: { id: Schema.String, to: Schema.Finite }, items: Schema.Finite })
 ) {}
 
 /** How a call is made: the time its handler takes, its own time, and a text that travels both ways. */
@@ -42,6 +43,7 @@ export const make = Effect.fnUntraced(function* (
   limits: { readonly concurrency: number; readonly backlog?: number } = { concurrency: 10_000 }
 ) {
   const ledger = Ledger.make()
+  let producing = 0
   const handlers = Handlers.layer(
     Echo,
     {
@@ -49,7 +51,19 @@ export const make = Effect.fnUntraced(function* (
         Effect.suspend(() => {
           ledger.ran(id)
           return Effect.as(millis === 0 ? Effect.void : Effect.sleep(millis), { id, ...text })
-        })
+        }),
+      count: ({ id, to }) =>
+        Stream.unwrap(
+          Effect.sync(() => {
+            ledger.ran(id)
+            producing++
+            return Stream.range(1, to).pipe(
+              Stream.rechunk(10),
+              Stream.tap((n) => (n % 10 === 0 ? Effect.sleep(1) : Effect.void)),
+              Stream.ensuring(Effect.sync(() => producing--))
+            )
+          })
+        )
     },
     { ...limits, grace: 0 }
   )
@@ -68,6 +82,27 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
+  /** A stream of items: whole and in order, or a failure. */
+  const stream = (to: number, timeout: number) =>
+    Effect.suspend(() => {
+      const id = ledger.begin()
+      let last = 0
+      return Stream.runForEach(echo.count({ id, to }, { timeout }), (n) =>
+        Effect.sync(() => {
+          if (n !== ++last) ledger.wrong(`${id} brought ${n} in the place of ${last}`)
+        })
+      ).pipe(
+        Effect.match({
+          onFailure: (error): Ledger.Outcome => error,
+          onSuccess: (): Ledger.Outcome => {
+            if (last !== to) ledger.wrong(`${id} ended with ${last} of ${to}`)
+            return { id }
+          }
+        }),
+        Effect.tap((outcome) => Effect.sync(() => ledger.ended(id, outcome)))
+      )
+    })
+
   const calls = (count: number, options?: CallOptions) =>
     Effect.all(
       Array.from({ length: count }, () => call(options)),
@@ -77,6 +112,9 @@ export const make = Effect.fnUntraced(function* (
   return {
     call,
     calls,
+    stream,
+    /** Streams whose producers have begun and not ended. */
+    producing: () => producing,
     pending: size,
     ledger,
     /** All of so many calls succeed. */

@@ -24,6 +24,8 @@ export interface Ledger {
   readonly ran: (id: string) => void
   /** The caller was told this. */
   readonly ended: (id: string, outcome: Outcome) => void
+  /** Something else is wrong with it. */
+  readonly wrong: (text: string) => void
   readonly balance: () => Balance
 }
 
@@ -92,6 +94,7 @@ export const make = (): Ledger => {
       if (started === "no" && runs[number] !== 0) problem(`${id} was run, but: ${outcome.message}`)
       if (reason._tag === "ConnectionLost" && started === "no") problem(`${id} was not sent, but lost its connection`)
     },
+    wrong: problem,
     balance: () => {
       const all = [...problems]
       for (let number = 0; number < sent && all.length < maxProblems; number++) {

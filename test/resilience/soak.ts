@@ -24,12 +24,19 @@ export interface Report {
   readonly faults: Readonly<Record<string, number>>
   /** The longest time without a good answer, and the fault it belongs to. */
   readonly longest: { readonly millis: number; readonly fault: string }
+  /** Of the calls, those for a stream of items. */
+  readonly streams: number
   readonly garbage: number
   readonly gaps: { readonly caller: number; readonly service: number }
   /** Memory after a collection, and what the process has of the system, both in bytes. */
   readonly curve: ReadonlyArray<{ readonly seconds: number; readonly used: number; readonly rss: number }>
   /** At the end, of the transports; and what the process holds more than before, when all is closed. */
-  readonly left: { readonly pending: number; readonly sockets: number; readonly timers: number }
+  readonly left: {
+    readonly pending: number
+    readonly producers: number
+    readonly sockets: number
+    readonly timers: number
+  }
   /** Why the run failed; empty when it did not. */
   readonly problems: ReadonlyArray<string>
 }
@@ -68,7 +75,11 @@ export const run = Effect.fnUntraced(
     }).pipe(Effect.map(extra))
     const problems = [...report.problems]
     if (left.sockets + left.timers > 0) problems.push(`${left.sockets} sockets and ${left.timers} timers are left`)
-    return { ...report, left: { ...left, pending: report.pending }, problems } satisfies Report
+    return {
+      ...report,
+      left: { ...left, pending: report.pending, producers: report.producers },
+      problems
+    } satisfies Report
   },
   Effect.provide(Logger.layer([]))
 )
@@ -96,6 +107,7 @@ const load = Effect.fnUntraced(function* (options: {
   const start = performance.now()
   const seconds = () => Math.round((performance.now() - start) / 1000)
 
+  let streams = 0
   let fault = "none"
   let lastGood = start
   let longest = { millis: 0, fault }
@@ -105,6 +117,12 @@ const load = Effect.fnUntraced(function* (options: {
     lastGood = now
   }
 
+  const stream = (to: number, timeout: number) =>
+    Effect.suspend(() => {
+      streams++
+      return account.stream(to, timeout)
+    })
+
   yield* account.allSucceed(1_000)
   let over = false
   const caller = (number: number) => {
@@ -112,20 +130,21 @@ const load = Effect.fnUntraced(function* (options: {
     return Effect.whileLoop({
       while: () => !over,
       body: () =>
-        account
-          .call({
-            millis: random.below(20),
-            timeout: 500 + random.below(3_000),
-            ...(random.chance(0.1) ? { text: "x".repeat(random.below(10_000)) } : {})
-          })
-          .pipe(
-            Effect.tap((outcome) =>
-              Effect.sync(() => {
-                if (!("reason" in outcome)) good()
-              })
-            ),
-            Effect.andThen(Effect.sleep(1 + random.below(10)))
+        (random.chance(0.05)
+          ? stream(random.below(2_000), 500 + random.below(3_000))
+          : account.call({
+              millis: random.below(20),
+              timeout: 500 + random.below(3_000),
+              ...(random.chance(0.1) ? { text: "x".repeat(random.below(10_000)) } : {})
+            })
+        ).pipe(
+          Effect.tap((outcome) =>
+            Effect.sync(() => {
+              if (!("reason" in outcome)) good()
+            })
           ),
+          Effect.andThen(Effect.sleep(1 + random.below(10)))
+        ),
       step: () => {}
     })
   }
@@ -175,6 +194,12 @@ const load = Effect.fnUntraced(function* (options: {
   yield* Fiber.join(traffic)
   yield* Fiber.interrupt(sampling)
   yield* account.allSucceed(1_000)
+  // Whose caller is not heard of any more is stopped by its own silence limit.
+  yield* Effect.repeat(Effect.sync(account.producing), {
+    until: (count) => count === 0,
+    schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ times: 200 }))
+  })
+  if (account.producing() > 0) problems.push(`${account.producing()} producers of streams are left`)
   yield* sample
   const balance = account.ledger.balance()
   problems.push(...balance.problems)
@@ -196,6 +221,8 @@ const load = Effect.fnUntraced(function* (options: {
     gaps: { caller: here.state.gaps, service: there.state.gaps },
     curve,
     pending,
+    producers: account.producing(),
+    streams,
     problems
   }
 })
@@ -319,10 +346,14 @@ export const table = (report: Report): string => {
     ...Object.entries(report.faults)
       .sort(([a], [b]) => a.localeCompare(b))
       .map(([kind, count]) => [`  ${kind}`, String(count)] as const),
+    ["streams among the calls", String(report.streams)],
     ["garbage frames", String(report.garbage)],
     ["gaps (caller, service)", `${report.gaps.caller}, ${report.gaps.service}`],
     ["longest without a good answer", `${report.longest.millis} ms (${report.longest.fault})`],
-    ["left", `pending ${report.left.pending}, sockets ${report.left.sockets}, timers ${report.left.timers}`],
+    [
+      "left",
+      `pending ${report.left.pending}, producers ${report.left.producers}, sockets ${report.left.sockets}, timers ${report.left.timers}`
+    ],
     ...report.curve.map(
       ({ seconds, used, rss }) =>
         [`memory at ${seconds} s`, `${megabytes(used)} MB used, ${megabytes(rss)} MB RSS`] as const
