@@ -1,8 +1,12 @@
 /** What a process holds: sockets and timers that keep it alive, and memory after a collection. */
 import * as V8 from "node:v8"
 import * as Vm from "node:vm"
+import { Effect } from "effect"
 
 let collect: (() => void) | undefined
+
+/** The same when what runs has come to rest: the turn in which something ends still holds what it ended with. */
+export const memoryAtRest = Effect.map(Effect.sleep(20), () => memory())
 
 /** Bytes of the heap and of buffers that are in use, after everything unreachable is gone. */
 export const memory = (): number => {
