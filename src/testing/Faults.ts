@@ -121,7 +121,7 @@ const piecesPerSecond = 20
 /**
  * Puts a proxy on a free port of 127.0.0.1 before a target, while the Scope is open.
  *
- * Shape: bytes pass unread, so TLS works; its certificate has to name the proxy's host. At most 1,024 connections. The
+ * Shape: bytes pass unchanged, so TLS works; its certificate has to name the proxy's host. At most 1,024 connections. The
  * target need not be there yet: a connection that does not reach it within 5 seconds is cut. Time is real time.
  * Errors: `ProxyError` when no port can be had.
  */
@@ -142,8 +142,13 @@ export const proxy = Effect.fnUntraced(function* (target: Target): Effect.fn.Ret
   const changed = () => {
     for (const watcher of watchers) watcher()
   }
+  const forget = (link: Link) => {
+    // What was to be cut at its reply has none any more; the next such command is met instead.
+    for (const { trap } of link.caught) trap.left = 1
+    return links.delete(link)
+  }
   const sever = (link: Link, how: (socket: Net.Socket) => void = (socket) => socket.destroy()) => {
-    if (!links.delete(link)) return
+    if (!forget(link)) return
     how(link.client)
     if (link.server !== undefined) how(link.server)
     changed()
@@ -156,6 +161,7 @@ export const proxy = Effect.fnUntraced(function* (target: Target): Effect.fn.Ret
     })
   const spring = (trap: Trap) => {
     traps.delete(trap)
+    trap.left = 0
     Deferred.doneUnsafe(trap.sprung, Exit.void)
   }
 
@@ -231,7 +237,7 @@ export const proxy = Effect.fnUntraced(function* (target: Target): Effect.fn.Ret
         if (!link.held.has(one)) (one === client ? server : client).destroySoon()
       }
       // In a blackhole the other side must not learn of it.
-      if (client.destroyed && (server === undefined || server.destroyed)) links.delete(link)
+      if (client.destroyed && (server === undefined || server.destroyed)) forget(link)
       if ((one === client || !link.silent) && link.connected) {
         link.connected = false
         changed()

@@ -1,5 +1,6 @@
 import * as Net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -250,6 +251,38 @@ describe("Faults", () => {
           const { text, length } = yield* pushes("answered", { command: "RPUSH", count: 2, when: "answered" })
           assert.strictEqual(length, 2)
           assert.strictEqual(text, ":1\r\n:2\r\n")
+        })
+      )
+
+      it.effect("at the next such command when the connection was lost before the reply", () =>
+        Effect.gen(function* () {
+          const heard = yield* Deferred.make<void>()
+          let count = 0
+          const server = yield* Effect.acquireRelease(
+            Effect.callback<Net.Server>((resume) => {
+              // Says nothing to the first.
+              const server = Net.createServer((socket) => {
+                const isFirst = ++count === 1
+                socket.on("error", () => {})
+                socket.on("data", () => {
+                  if (isFirst) Deferred.doneUnsafe(heard, Exit.void)
+                  else socket.write("+PONG\r\n")
+                })
+              }).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+            }),
+            (server) => Effect.sync(() => server.close())
+          )
+          const proxy = yield* Faults.proxy({ host: "127.0.0.1", port: (server.address() as Net.AddressInfo).port })
+          const first = yield* connect(proxy.port)
+          const cut = yield* proxy.cutAt({ command: "PING", when: "answered" })
+          yield* first.say("PING\r\n")
+          yield* Deferred.await(heard)
+          yield* proxy.cut
+          const second = yield* connect(proxy.port)
+          yield* second.say("PING\r\n")
+          yield* cut
+          assert.deepStrictEqual(yield* second.hear, pong)
+          assert.deepStrictEqual(yield* second.hear, closed)
         })
       )
 
