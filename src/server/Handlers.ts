@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type * as Action from "../contract/Action.ts"
+import * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
@@ -146,6 +146,7 @@ const providedKey = (service: Service.Any, name: string) =>
 
 const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Context<never>): Entry => ({
   name: action.name,
+  concurrency: Context.get(action.annotations, Action.Concurrency),
   automatic: true,
   select: (envelope) => envelope.payload,
   decode: SchemaCodec.make(action.payload).decode,

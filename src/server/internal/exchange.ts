@@ -1,5 +1,6 @@
 /** One message that is being handled, from its arrival to its final answer. */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -13,6 +14,7 @@ import * as Reason from "../../wire/Reason.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Request } from "../Request.ts"
 import * as Response from "../Response.ts"
+import type { Place } from "./admission.ts"
 import type { Entry } from "./entry.ts"
 
 /** What an exchange needs of the process around it. */
@@ -21,6 +23,8 @@ export interface Link {
   readonly wheel: TimerWheel.TimerWheel
   readonly discards: Discards.Discards
   readonly log: (effect: Effect.Effect<void>) => void
+  /** What metrics are counted in. */
+  readonly metrics: Context.Context<never>
   /** False below a test's clock. */
   readonly isRealTime: boolean
   /** What waits or runs and may be taken back, by request id. */
@@ -34,8 +38,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
   readonly envelope: Envelope.Request
   readonly entry: Entry
   readonly link: Link
-  /** When the caller stops waiting, on the wheel's clock. */
-  readonly deadline: number | undefined
+  /** When it is no longer wanted, on the wheel's clock: for its caller, or for the service where the caller did not say. */
+  deadline: number | undefined
+  /** The time it had, of which `deadline` is the end. */
+  timeoutMillis: number | undefined
   /** The final answer is out, or nobody wants one any more. */
   answered = false
   /** What runs for it is being stopped; what comes after is not begun. */
@@ -44,8 +50,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   begun = false
   /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  /** Takes it out of the backlog, while it waits there. */
-  forget: ((exchange: Exchange) => void) | undefined = undefined
+  /** Its place in the backlog, while it waits there. */
+  place: Place<Exchange> | undefined = undefined
 
   constructor(link: Link, entry: Entry, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
     super()
@@ -54,6 +60,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.service = service
     this.envelope = envelope
     this.replyTo = replyTo
+    this.timeoutMillis = envelope.timeoutMillis
     this.deadline = envelope.timeoutMillis === undefined ? undefined : link.wheel.now() + envelope.timeoutMillis
   }
 
@@ -90,8 +97,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** The deadline has passed: the caller is told, the handler stopped. */
   override expire() {
-    const started = this.begun ? "yes" : "no"
-    this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.envelope.timeoutMillis ?? 0 }), started)
+    if (!this.isAwaited) this.link.discards.note("DeadlineExceeded")
+    this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.timeoutMillis ?? 0 }), this.begun ? "yes" : "no")
     this.stop()
   }
 
@@ -104,10 +111,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
   /** Interrupts what runs, or leaves the backlog; what would come after is not begun. */
   stop() {
     this.stopped = true
-    if (this.forget === undefined) return this.fiber?.interruptUnsafe()
+    if (this.place === undefined) return this.fiber?.interruptUnsafe()
     this.untrack()
-    this.forget(this)
-    this.forget = undefined
+    this.place.leave()
   }
 
   /** It takes time: from now on its deadline and its caller can end it. */
@@ -151,8 +157,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
     }
     const failure = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)
     if (failure !== undefined) return this.answerFailure(failure.error, exit.cause)
-    // Whoever interrupts a handler on purpose has answered before.
-    if (!this.answered || !Cause.hasInterruptsOnly(exit.cause)) this.die(exit.cause)
+    // Whoever stops a handler on purpose has said so before.
+    if (!(this.answered || this.stopped) || !Cause.hasInterruptsOnly(exit.cause)) this.die(exit.cause)
     return undefined
   }
 
@@ -225,14 +231,14 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
 
   /** Ends with `RemoteDefect`, whose id finds the cause in the log. */
-  die(cause: Cause.Cause<unknown>) {
+  die(cause: Cause.Cause<unknown>, started: Reason.Started = "yes") {
     const id = crypto.randomUUID()
     this.link.log(
       Effect.logError(`fiberbus: handler of ${this.label} died (${id})`, cause).pipe(
         Effect.annotateLogs({ defectId: id, requestId: loggable(this.id) })
       )
     )
-    this.refuse(new Reason.RemoteDefect({ id }), "yes")
+    this.refuse(new Reason.RemoteDefect({ id }), started)
   }
 
   private answer(status: "success" | "error", payload: string) {

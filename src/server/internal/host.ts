@@ -14,7 +14,7 @@ import * as Codec from "../../wire/Codec.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
-import type { Options } from "../Options.ts"
+import type { Settings } from "../Options.ts"
 import * as Entry from "./entry.ts"
 import { cancelKey, Exchange, type Link } from "./exchange.ts"
 import * as Mount from "./mount.ts"
@@ -43,24 +43,26 @@ export interface Host {
   readonly serve: (
     service: string,
     entries: ReadonlyArray<Entry.Entry>,
-    options: Required<Options>
+    options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
   /** The same for one listener to a channel or pattern, prefix included. */
   readonly listen: (
     target: Target,
     entry: Entry.Entry,
-    options: Required<Options>
+    options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
 }
 
 const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const context = yield* Effect.context<never>()
+  const runFork = Effect.runForkWith(context)
   const discards = yield* Discards.make("server")
   const link: Link = {
     transport,
     discards,
     wheel: yield* TimerWheel.make,
     log: (effect) => void runFork(effect),
+    metrics: context,
     isRealTime: (yield* Clock.Clock) === Context.get(Context.empty(), Clock.Clock),
     cancellable: new Map()
   }
@@ -151,7 +153,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       ),
 
     serve: Effect.fnUntraced(function* (service, entries, options) {
-      const mount = Mount.make(link, options, isOwn)
+      const mount = Mount.make(link, service, entries, options, isOwn)
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
@@ -165,13 +167,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             if (actions.size === 0 && services.get(service) === actions) services.delete(service)
           })
       )
+      yield* mount.observed
       yield* Effect.addFinalizer(() => mount.drain)
       yield* RcMap.get(subscriptions, `s:${service}`)
     }),
 
     listen: Effect.fnUntraced(function* (target, entry, options) {
       const key = target._tag === "Channel" ? channelKey(target.channel) : `p:${target.pattern}`
-      const mounted = { entry, mount: Mount.make(link, options, isOwn) }
+      const mounted = { entry, mount: Mount.make(link, entry.name, [entry], options, isOwn) }
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const listening = listeners.get(key) ?? new Set<Mounted>()
@@ -187,6 +190,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             patterns.delete(key)
           })
       )
+      yield* mounted.mount.observed
       yield* Effect.addFinalizer(() => mounted.mount.drain)
       yield* RcMap.get(subscriptions, key)
     })

@@ -9,36 +9,66 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Concurrency from "../../policy/Concurrency.ts"
 import { Deadline } from "../../policy/Deadline.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
-import type { Options } from "../Options.ts"
+import type { Settings } from "../Options.ts"
 import * as Request from "../Request.ts"
-import * as Admission from "./admission.ts"
+import * as ServerMetrics from "../ServerMetrics.ts"
+import { Admission, type Gate } from "./admission.ts"
 import type { Entry } from "./entry.ts"
 import { Exchange, type Link } from "./exchange.ts"
 
 /** @see {@link make} */
 export interface Mount {
-  readonly options: Required<Options>
+  readonly options: Settings
   /** Takes a message for one of its handlers; it ends in an answer where somebody waits for one. */
   readonly accept: (entry: Entry, service: string, envelope: Envelope.Request) => void
+  /** Shows it in the gauges until the Scope closes. */
+  readonly observed: Effect.Effect<void, never, Scope.Scope>
   /** True for a channel that answers may be sent to. */
   readonly mayAnswer: (replyTo: string) => boolean
   /** Refuses what comes or waits, lets run what runs for the grace period, then interrupts and answers it. */
   readonly drain: Effect.Effect<void>
 }
 
-/** Makes a mount. `isOwn` tells the channels that this process listens to: an answer there would come back as a message. */
-export const make = (link: Link, options: Required<Options>, isOwn: (channel: string) => boolean): Mount => {
-  const admission = Admission.make<Exchange>({
-    slots: options.concurrency,
-    backlog: options.backlog,
+/** Longest time in milliseconds that callers are asked to wait before they try again. */
+const longestRetryAfterMillis = 30_000
+
+/**
+ * Makes a mount of entries, for metrics under a name. `isOwn` tells the channels that this process listens to: an answer there would come
+ * back as a message.
+ */
+export const make = (
+  link: Link,
+  name: string,
+  entries: ReadonlyArray<Entry>,
+  options: Settings,
+  isOwn: (channel: string) => boolean
+): Mount => {
+  const { backlog, fairBy, handlerTimeoutMillis } = options
+  const limit =
+    typeof options.concurrency === "number" ? Concurrency.makeUnsafe(options.concurrency) : options.concurrency
+  const admission = new Admission<Exchange>({
+    limit,
+    backlog,
     start: (exchange) => begin(exchange),
-    isGone: (exchange) => exchange.stopped
+    displaced: (exchange) => {
+      exchange.untrack()
+      full(exchange)
+    }
   })
+  const openGate = admission.gate(Number.POSITIVE_INFINITY)
+  const gates = new Map<Entry, Gate<Exchange>>()
+  for (const entry of entries) {
+    if (entry.concurrency !== undefined) gates.set(entry, admission.gate(Concurrency.check(entry.concurrency)))
+  }
+  const gateOf = ({ entry }: Exchange) => (entry.concurrency === undefined ? openGate : (gates.get(entry) ?? openGate))
+  const countRefusal = ServerMetrics.refusals(link.metrics, name)
   const live = new Set<Exchange>()
   const idle = Latch.makeUnsafe(true)
   const allowedPrefixes =
@@ -88,11 +118,15 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
   }
 
   const begin = (exchange: Exchange) => {
-    exchange.forget = undefined
     const { deadline, entry, envelope } = exchange
-    if (deadline !== undefined && deadline <= link.wheel.now()) {
-      refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: envelope.timeoutMillis ?? 0 }))
-      return end(exchange)
+    if (deadline !== undefined) {
+      if (deadline <= link.wheel.now()) {
+        refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
+        return end(exchange)
+      }
+    } else if (handlerTimeoutMillis !== undefined) {
+      exchange.timeoutMillis = handlerTimeoutMillis
+      exchange.deadline = link.wheel.now() + handlerTimeoutMillis
     }
     guarded(exchange, () =>
       stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
@@ -125,36 +159,60 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
     exchange.untrack()
     live.delete(exchange)
     if (live.size === 0) idle.openUnsafe()
-    admission.release()
+    admission.release(gateOf(exchange))
   }
 
   const refuse = (exchange: Exchange, reason: Reason.Sent) => {
+    countRefusal(reason._tag)
     if (!exchange.isAwaited) link.discards.note(reason._tag)
     exchange.refuse(reason, "no")
   }
 
+  /** There is no place for it in the backlog, or no longer. */
+  const full = (exchange: Exchange) => {
+    if (backlog.whenFull === "dropNewest") {
+      countRefusal("Dropped")
+      return link.discards.note("Dropped")
+    }
+    // When all that wait now would have run.
+    const millis = Math.ceil((meanMillis * (admission.waiting + 1)) / limit.limitUnsafe())
+    refuse(exchange, new Reason.Busy({ retryAfterMillis: Math.min(Math.max(millis, 1), longestRetryAfterMillis) }))
+  }
+
+  const wait = (exchange: Exchange) => {
+    let key = ""
+    if (fairBy !== undefined) {
+      try {
+        key = fairBy(exchange)
+      } catch (defect) {
+        countRefusal("RemoteDefect")
+        return exchange.die(Cause.die(defect), "no")
+      }
+    }
+    if (admission.wait(exchange, gateOf(exchange), key)) exchange.track()
+    else full(exchange)
+  }
+
   return {
     options,
+    observed: Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.sync(() => ServerMetrics.observe(link.metrics, name, admission)),
+        (stop) => Effect.sync(stop)
+      )
+    ),
     mayAnswer: (replyTo) =>
       Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
     accept: (entry, service, envelope) => {
       const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
       if (draining) return refuse(exchange, new Reason.Draining({}))
-      const admitted = admission.enter(exchange)
-      if (admitted === "waits") {
-        exchange.forget = admission.forget
-        exchange.track()
-      } else if (admitted === "refused") {
-        const retryAfterMillis = Math.max(1, Math.ceil((meanMillis * (options.backlog + 1)) / options.concurrency))
-        refuse(exchange, new Reason.Busy({ retryAfterMillis }))
-      }
+      if (!admission.start(exchange, gateOf(exchange))) wait(exchange)
     },
     drain: Effect.suspend(() => {
       draining = true
       for (const exchange of admission.clear()) {
-        refuse(exchange, new Reason.Draining({}))
-        exchange.forget = undefined
         exchange.untrack()
+        refuse(exchange, new Reason.Draining({}))
       }
       return idle.await
     }).pipe(
@@ -162,6 +220,7 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
       Effect.flatMap(() => {
         const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
         for (const exchange of live) {
+          if (!exchange.isAwaited) link.discards.note("Draining")
           exchange.refuse(new Reason.Draining({}), exchange.begun ? "yes" : "no")
           if (exchange.fiber !== undefined) fibers.push(exchange.fiber)
           exchange.stop()
@@ -175,12 +234,7 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
   }
 }
 
-const replyTo = (
-  link: Link,
-  options: Required<Options>,
-  service: string,
-  envelope: Envelope.Request
-): string | undefined =>
+const replyTo = (link: Link, options: Settings, service: string, envelope: Envelope.Request): string | undefined =>
   envelope.replyTo ??
   (options.unaddressed === "responses" && envelope.requestId !== null
     ? Channels.unaddressed(link.transport.prefix, service)
