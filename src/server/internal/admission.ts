@@ -71,14 +71,20 @@ export interface Options<J extends Job<J>> {
 export class Admission<J extends Job<J>> implements Concurrency.Waiting {
   waiting = 0
   running = 0
-  private readonly options: Options<J>
+  private readonly limit: Concurrency.Concurrency
+  private readonly backlog: Required<Backlog>
+  private readonly begin: (job: J) => void
+  private readonly displaced: (job: J) => void
   /** Gates that somebody waits for, in the order of their turns. */
   private readonly turns = new List<Gate<J>>()
   /** A line with the most waiting jobs, as far as that is known. */
   private longest: Line<J> | undefined = undefined
 
   constructor(options: Options<J>) {
-    this.options = options
+    this.limit = options.limit
+    this.backlog = options.backlog
+    this.begin = options.start
+    this.displaced = options.displaced
   }
 
   gate(limit: number): Gate<J> {
@@ -87,23 +93,21 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
 
   /** Begins a job if there is a slot for it. */
   start(job: J, gate: Gate<J>): boolean {
-    if (gate.running >= gate.limit || !this.options.limit.takeUnsafe()) return false
+    if (gate.running >= gate.limit || !this.limit.takeUnsafe()) return false
     gate.running++
     this.running++
-    this.options.start(job)
+    this.begin(job)
     return true
   }
 
   /** Lets a job wait that could not begin; false if the backlog is full and it has to go. */
   wait(job: J, gate: Gate<J>, key: string): boolean {
-    const { backlog, limit } = this.options
     let line = gate.lines.get(key)
-    const isFull = this.waiting >= backlog.size
-    if (isFull) {
+    if (this.waiting >= this.backlog.size) {
       const victim = this.victim(line)
       if (victim === undefined) return false
       victim.leave()
-      this.options.displaced(victim.job)
+      this.displaced(victim.job)
       line = gate.lines.get(key)
     }
     if (line === undefined) {
@@ -116,17 +120,16 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
     line.places.push(job.place)
     this.waiting++
     if (this.longest !== undefined && line.places.size > this.longest.places.size) this.longest = line
-    if (gate.running < gate.limit) limit.awaitUnsafe(this)
+    if (gate.running < gate.limit) this.limit.awaitUnsafe(this)
     return true
   }
 
   /** Gives a slot back. */
   release(gate: Gate<J>) {
-    const { limit } = this.options
     gate.running--
     this.running--
-    if (this.waiting > 0) limit.awaitUnsafe(this)
-    limit.releaseUnsafe()
+    if (this.waiting > 0) this.limit.awaitUnsafe(this)
+    this.limit.releaseUnsafe()
   }
 
   /** @see Concurrency.Waiting */
@@ -140,7 +143,7 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
       this.leave(place)
       gate.running++
       this.running++
-      this.options.start(place.job)
+      this.begin(place.job)
       return true
     }
     return false
@@ -168,7 +171,7 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
       this.leave(place)
       jobs.push(place.job)
     }
-    this.options.limit.forgetUnsafe(this)
+    this.limit.forgetUnsafe(this)
     return jobs
   }
 
@@ -180,7 +183,7 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
     const longest = this.findLongest()
     if (longest === undefined) return undefined
     const isGreedy = longest.places.size > (own?.places.size ?? 0) + 1
-    if (this.options.backlog.whenFull === "dropOldest") return (isGreedy ? longest : (own ?? longest)).places.first
+    if (this.backlog.whenFull === "dropOldest") return (isGreedy ? longest : (own ?? longest)).places.first
     return isGreedy ? longest.places.last : undefined
   }
 
