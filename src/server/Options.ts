@@ -1,6 +1,8 @@
 /** What can be set for a service's handlers or for a listener, and what holds where nothing is. */
 import * as Duration from "effect/Duration"
+import * as Schedule from "effect/Schedule"
 import type { Concurrency } from "../policy/Concurrency.ts"
+import * as Backoff from "../transport/Backoff.ts"
 import type { Request } from "./Request.ts"
 
 /** What happens to requests when as many wait as may. @see {@link Options.backlog} */
@@ -47,6 +49,13 @@ export interface Options {
    */
   readonly grace?: Duration.Input
   /**
+   * When the service's pool (its slots and its backlog) is made anew after it broke down of a defect that is no handler's. What it
+   * held is answered: `RemoteDefect` where a handler ran, `Busy` where it waited, and `Busy` for what comes meanwhile. When the schedule ends,
+   * the service gives up: it unsubscribes, and `Supervision.launch` fails. A minute without a breakdown begins the schedule anew. Default:
+   * at most 5 times, after up to 100 milliseconds doubling to 5 seconds with full jitter.
+   */
+  readonly restart?: Schedule.Schedule<unknown, unknown>
+  /**
    * What an unknown action gets. Default `reply`: an error. `ignore` where several processes share the service's name with
    * different actions, as Daebus lets them; a caller then waits for its timeout if no process knows the action.
    */
@@ -70,10 +79,14 @@ export interface Settings {
   readonly fairBy: ((request: Request) => string) | undefined
   readonly handlerTimeoutMillis: number | undefined
   readonly grace: Duration.Input
+  readonly restart: Schedule.Schedule<unknown, unknown>
   readonly unknownAction: "reply" | "ignore"
   readonly replyTo: "inboxes" | "any" | ReadonlyArray<string>
   readonly unaddressed: "ignore" | "responses"
 }
+
+/** Time without a breakdown, in milliseconds, after which `restart` begins anew. */
+export const calmMillis = 60_000
 
 /** The defaults. */
 export const defaults: Settings = {
@@ -82,6 +95,7 @@ export const defaults: Settings = {
   fairBy: undefined,
   handlerTimeoutMillis: undefined,
   grace: "10 seconds",
+  restart: Backoff.make({ first: "100 millis", longest: "5 seconds" }).pipe(Schedule.upTo({ times: 5 })),
   unknownAction: "reply",
   replyTo: "inboxes",
   unaddressed: "ignore"

@@ -21,6 +21,12 @@ export const refused = Metric.counter("fiberbus_requests_refused_total", {
   incremental: true
 })
 
+/** Times that the pool of a service broke down and was made anew. */
+export const restarts = Metric.counter("fiberbus_pool_restarts_total", {
+  description: "Times that a service's pool broke down and was made anew",
+  incremental: true
+})
+
 /** What the gauges are read from. @internal */
 export interface Source {
   readonly running: number

@@ -65,6 +65,8 @@ export interface Options<J extends Job<J>> {
   readonly start: (job: J) => void
   /** Is told of a job that lost its place to another. */
   readonly displaced: (job: J) => void
+  /** Is told of what was thrown where only others, who share the limit, would catch it. */
+  readonly broke: (defect: unknown) => void
 }
 
 /** @see the file's first line */
@@ -75,6 +77,7 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
   private readonly backlog: Required<Backlog>
   private readonly begin: (job: J) => void
   private readonly displaced: (job: J) => void
+  private readonly broke: (defect: unknown) => void
   /** Gates that somebody waits for, in the order of their turns. */
   private readonly turns = new List<Gate<J>>()
   /** A line with the most waiting jobs, as far as that is known. */
@@ -85,6 +88,7 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
     this.backlog = options.backlog
     this.begin = options.start
     this.displaced = options.displaced
+    this.broke = options.broke
   }
 
   gate(limit: number): Gate<J> {
@@ -133,7 +137,16 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
   }
 
   /** @see Concurrency.Waiting */
-  readonly serveUnsafe = (): boolean => {
+  serveUnsafe(): boolean {
+    try {
+      return this.serve()
+    } catch (defect) {
+      this.broke(defect)
+      return false
+    }
+  }
+
+  private serve(): boolean {
     for (let gate = this.turns.first; gate !== undefined; gate = gate.next) {
       if (gate.running >= gate.limit) continue
       const line = gate.turns.first!

@@ -14,8 +14,9 @@ import * as Reason from "../../wire/Reason.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Request } from "../Request.ts"
 import * as Response from "../Response.ts"
-import type { Place } from "./admission.ts"
+import type { Gate, Place } from "./admission.ts"
 import type { Entry } from "./entry.ts"
+import type { Outbox } from "./outbox.ts"
 
 /** What an exchange needs of the process around it. */
 export interface Link {
@@ -23,6 +24,9 @@ export interface Link {
   readonly wheel: TimerWheel.TimerWheel
   readonly discards: Discards.Discards
   readonly log: (effect: Effect.Effect<void>) => void
+  /** Runs what is the process's own work, on its clock and with its loggers. */
+  readonly fork: <A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>
+  readonly outbox: Outbox
   /** What metrics are counted in. */
   readonly metrics: Context.Context<never>
   /** False below a test's clock. */
@@ -50,6 +54,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   begun = false
   /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Where it was let through, or waits to be. */
+  gate: Gate<Exchange> | undefined = undefined
   /** Its place in the backlog, while it waits there. */
   place: Place<Exchange> | undefined = undefined
 
@@ -231,14 +237,14 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
 
   /** Ends with `RemoteDefect`, whose id finds the cause in the log. */
-  die(cause: Cause.Cause<unknown>, started: Reason.Started = "yes") {
+  die(cause: Cause.Cause<unknown>) {
     const id = crypto.randomUUID()
     this.link.log(
       Effect.logError(`fiberbus: handler of ${this.label} died (${id})`, cause).pipe(
         Effect.annotateLogs({ defectId: id, requestId: loggable(this.id) })
       )
     )
-    this.refuse(new Reason.RemoteDefect({ id }), started)
+    this.refuse(new Reason.RemoteDefect({ id }), this.begun ? "yes" : "no")
   }
 
   private answer(status: "success" | "error", payload: string) {
@@ -268,7 +274,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
         true
       )
     }
+    link.outbox.send()
     link.transport.send(replyTo, frame, (error, receivers) => {
+      link.outbox.confirm()
       if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
       else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
         // Its inbox has gone: a stream to nobody must not go on.

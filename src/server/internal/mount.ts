@@ -1,16 +1,13 @@
 /** A set of handlers that live and end together: one `Handlers.layer`, one listener. */
 
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Concurrency from "../../policy/Concurrency.ts"
 import { Deadline } from "../../policy/Deadline.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
@@ -19,9 +16,10 @@ import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import type { Settings } from "../Options.ts"
 import * as Request from "../Request.ts"
 import * as ServerMetrics from "../ServerMetrics.ts"
-import { Admission, type Gate } from "./admission.ts"
+import type { PoolGaveUp } from "../Supervision.ts"
 import type { Entry } from "./entry.ts"
 import { Exchange, type Link } from "./exchange.ts"
+import * as Pool from "./pool.ts"
 
 /** @see {@link make} */
 export interface Mount {
@@ -32,42 +30,30 @@ export interface Mount {
   readonly observed: Effect.Effect<void, never, Scope.Scope>
   /** True for a channel that answers may be sent to. */
   readonly mayAnswer: (replyTo: string) => boolean
-  /** Refuses what comes or waits, lets run what runs for the grace period, then interrupts and answers it. */
-  readonly drain: Effect.Effect<void>
+  readonly pool: Pool.Pool
+  /** Requests that are being read, handled or answered, as far as that takes time. */
+  readonly running: () => number
+  /** Waits until there are none. */
+  readonly idle: Effect.Effect<void>
+  /** Interrupts and answers them. */
+  readonly stopAll: (reason: Reason.Sent) => ReadonlyArray<Fiber.Fiber<unknown, unknown>>
+  /** Requests that were refused so far. */
+  readonly refusals: () => number
 }
 
-/** Longest time in milliseconds that callers are asked to wait before they try again. */
-const longestRetryAfterMillis = 30_000
-
 /**
- * Makes a mount of entries, for metrics under a name. `isOwn` tells the channels that this process listens to: an answer there would come
- * back as a message.
+ * Makes a mount of entries, for metrics and logs under a name. `isOwn` tells the channels that this process listens to: an answer there
+ * would come back as a message. `gaveUp` is told when it takes no more.
  */
 export const make = (
   link: Link,
   name: string,
   entries: ReadonlyArray<Entry>,
   options: Settings,
-  isOwn: (channel: string) => boolean
+  isOwn: (channel: string) => boolean,
+  gaveUp: (error: PoolGaveUp) => void
 ): Mount => {
-  const { backlog, fairBy, handlerTimeoutMillis } = options
-  const limit =
-    typeof options.concurrency === "number" ? Concurrency.makeUnsafe(options.concurrency) : options.concurrency
-  const admission = new Admission<Exchange>({
-    limit,
-    backlog,
-    start: (exchange) => begin(exchange),
-    displaced: (exchange) => {
-      exchange.untrack()
-      full(exchange)
-    }
-  })
-  const openGate = admission.gate(Number.POSITIVE_INFINITY)
-  const gates = new Map<Entry, Gate<Exchange>>()
-  for (const entry of entries) {
-    if (entry.concurrency !== undefined) gates.set(entry, admission.gate(Concurrency.check(entry.concurrency)))
-  }
-  const gateOf = ({ entry }: Exchange) => (entry.concurrency === undefined ? openGate : (gates.get(entry) ?? openGate))
+  const { handlerTimeoutMillis } = options
   const countRefusal = ServerMetrics.refusals(link.metrics, name)
   const live = new Set<Exchange>()
   const idle = Latch.makeUnsafe(true)
@@ -77,12 +63,8 @@ export const make = (
       : options.replyTo === "any"
         ? [""]
         : options.replyTo
-  // Nobody moves a test's clock any more when its layers close: what waits for it would wait for ever.
-  const grace = link.isRealTime
-    ? options.grace
-    : Duration.min(Duration.fromInputUnsafe(options.grace), Duration.seconds(1))
-  let draining = false
   let meanMillis = 10
+  let refusals = 0
 
   /** Runs a part of an exchange: goes on at once where it ends at once, otherwise when its fiber does. */
   const stage = <A, E>(
@@ -117,18 +99,18 @@ export const make = (
     }
   }
 
-  const begin = (exchange: Exchange) => {
-    const { deadline, entry, envelope } = exchange
-    if (deadline !== undefined) {
-      if (deadline <= link.wheel.now()) {
-        refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
-        return end(exchange)
+  const begin = (exchange: Exchange) =>
+    guarded(exchange, () => {
+      const { deadline, entry, envelope } = exchange
+      if (deadline !== undefined) {
+        if (deadline <= link.wheel.now()) {
+          refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
+          return end(exchange)
+        }
+      } else if (handlerTimeoutMillis !== undefined) {
+        exchange.timeoutMillis = handlerTimeoutMillis
+        exchange.deadline = link.wheel.now() + handlerTimeoutMillis
       }
-    } else if (handlerTimeoutMillis !== undefined) {
-      exchange.timeoutMillis = handlerTimeoutMillis
-      exchange.deadline = link.wheel.now() + handlerTimeoutMillis
-    }
-    guarded(exchange, () =>
       stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
         if (exchange.stopped) return end(exchange)
         if (decoded._tag === "Success") return run(exchange, decoded.value)
@@ -137,8 +119,7 @@ export const make = (
         else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
         end(exchange)
       })
-    )
-  }
+    })
 
   const run = (exchange: Exchange, payload: unknown) => {
     const { entry } = exchange
@@ -159,45 +140,47 @@ export const make = (
     exchange.untrack()
     live.delete(exchange)
     if (live.size === 0) idle.openUnsafe()
-    admission.release(gateOf(exchange))
+    pool.leave(exchange)
   }
 
   const refuse = (exchange: Exchange, reason: Reason.Sent) => {
+    refusals++
     countRefusal(reason._tag)
     if (!exchange.isAwaited) link.discards.note(reason._tag)
     exchange.refuse(reason, "no")
   }
 
-  /** There is no place for it in the backlog, or no longer. */
-  const full = (exchange: Exchange) => {
-    if (backlog.whenFull === "dropNewest") {
-      countRefusal("Dropped")
-      return link.discards.note("Dropped")
+  /** Ends what runs for a reason of the process's own. */
+  const stopAll = (reason: Reason.Sent) => {
+    const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+    for (const exchange of [...live]) {
+      if (exchange.stopped) continue
+      if (!exchange.isAwaited) link.discards.note(reason._tag)
+      exchange.refuse(reason, exchange.begun ? "yes" : "no")
+      if (exchange.fiber !== undefined) fibers.push(exchange.fiber)
+      exchange.stop()
     }
-    // When all that wait now would have run.
-    const millis = Math.ceil((meanMillis * (admission.waiting + 1)) / limit.limitUnsafe())
-    refuse(exchange, new Reason.Busy({ retryAfterMillis: Math.min(Math.max(millis, 1), longestRetryAfterMillis) }))
+    return fibers
   }
 
-  const wait = (exchange: Exchange) => {
-    let key = ""
-    if (fairBy !== undefined) {
-      try {
-        key = fairBy(exchange)
-      } catch (defect) {
-        countRefusal("RemoteDefect")
-        return exchange.die(Cause.die(defect), "no")
-      }
-    }
-    if (admission.wait(exchange, gateOf(exchange), key)) exchange.track()
-    else full(exchange)
-  }
+  const pool = Pool.make({
+    link,
+    name,
+    entries,
+    settings: options,
+    begin,
+    refuse,
+    refused: countRefusal,
+    meanMillis: () => meanMillis,
+    brokeDown: (id) => void stopAll(new Reason.RemoteDefect({ id })),
+    gaveUp
+  })
 
   return {
     options,
     observed: Effect.asVoid(
       Effect.acquireRelease(
-        Effect.sync(() => ServerMetrics.observe(link.metrics, name, admission)),
+        Effect.sync(() => ServerMetrics.observe(link.metrics, name, pool)),
         (stop) => Effect.sync(stop)
       )
     ),
@@ -205,32 +188,13 @@ export const make = (
       Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
     accept: (entry, service, envelope) => {
       const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
-      if (draining) return refuse(exchange, new Reason.Draining({}))
-      if (!admission.start(exchange, gateOf(exchange))) wait(exchange)
+      pool.enter(exchange)
     },
-    drain: Effect.suspend(() => {
-      draining = true
-      for (const exchange of admission.clear()) {
-        exchange.untrack()
-        refuse(exchange, new Reason.Draining({}))
-      }
-      return idle.await
-    }).pipe(
-      Effect.timeoutOption(grace),
-      Effect.flatMap(() => {
-        const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-        for (const exchange of live) {
-          if (!exchange.isAwaited) link.discards.note("Draining")
-          exchange.refuse(new Reason.Draining({}), exchange.begun ? "yes" : "no")
-          if (exchange.fiber !== undefined) fibers.push(exchange.fiber)
-          exchange.stop()
-        }
-        // A handler that cannot be interrupted must not keep the process: its finalizers get a second.
-        return Effect.timeoutOption(Effect.flatMap(Effect.forkDetach(Fiber.awaitAll(fibers)), Fiber.join), "1 second")
-      }),
-      Effect.asVoid,
-      Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
-    )
+    pool,
+    running: () => live.size,
+    idle: idle.await,
+    stopAll,
+    refusals: () => refusals
   }
 }
 
