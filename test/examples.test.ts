@@ -386,9 +386,9 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       assertTranscript(served.stdout, [
         "server  ready",
         "server  writes sales",
-        "server  takes no more, ends what runs",
+        "server  fiberbus: shutting down, 1 running and 0 waiting",
         "server  has written sales",
-        "server  closed"
+        /^server {2}fiberbus: shut down, 1 finished, 0 refused, 0 interrupted, \d+ ms$/
       ])
 
       const late = yield* run("11_two_processes/client.ts", { env })

@@ -69,8 +69,9 @@ export const launch = <A, E, R>(
       gaveUp: (error) => Deferred.doneUnsafe(failed, Exit.fail(error)),
       supervised: new Set()
     }
-    yield* Effect.provideService(Layer.build(layer), Supervisor, supervisor)
-    yield* Effect.addFinalizer(() => shutDown(supervisor.supervised))
+    const built = yield* Effect.provideService(Layer.build(layer), Supervisor, supervisor)
+    // Told to the loggers that the layer brings, if it brings any.
+    yield* Effect.addFinalizer(() => Effect.provideContext(shutDown(supervisor.supervised), built))
     return yield* Deferred.await(failed)
   }).pipe(Effect.scoped)
 

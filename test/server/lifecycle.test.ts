@@ -573,11 +573,7 @@ describe("A layer that closes", () => {
   it.effect("stops what is still being read or written when its grace is over, which is nobody's defect", () =>
     Effect.gen(function* () {
       const lines: Array<string> = []
-      const Log = Logger.layer([
-        Logger.make(({ logLevel, message }) => {
-          if (logLevel !== "Info") lines.push(String(message))
-        })
-      ])
+      const Log = Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
       for (const direction of ["decode", "encode"]) {
         const { begun, pass } = yield* gate
         const { Live } = told({ [direction]: pass }, { grace: 1 })

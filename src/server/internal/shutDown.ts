@@ -14,7 +14,8 @@ export const lastMillis = 1_000
 
 /**
  * Gives the effect that shuts a mount down. `unsubscribe` is begun at once and not waited for before the rest: a frozen broker must not
- * take the time that handlers have. It tells what it does, unless its supervisor does so for all.
+ * take the time that handlers have. It tells what it does at level Debug, as most programs that are not supervised end by themselves; a
+ * supervisor tells it for all.
  */
 export const make = (
   link: Link,
@@ -33,9 +34,7 @@ export const make = (
     const running = mount.running()
     const { waiting } = mount.pool
     const refusedBefore = mount.refusals()
-    const isBusy = running + waiting > 0
-    const say = (text: string) =>
-      isSupervised ? Effect.void : (isBusy ? Effect.logInfo : Effect.logDebug)(`fiberbus: ${name} ${text}`)
+    const say = (text: string) => (isSupervised ? Effect.void : Effect.logDebug(`fiberbus: ${name} ${text}`))
 
     yield* say(`takes no more, ${running} running and ${waiting} waiting`)
     // First of all: what still arrives is answered from now on.
