@@ -65,6 +65,8 @@ export interface Options<J extends Job<J>> {
   readonly start: (job: J) => void
   /** Is told of a job that lost its place to another. */
   readonly displaced: (job: J) => void
+  /** Counts a job that was not begun, whose reason is not the admission's. */
+  readonly refused: (reason: string) => void
   /** Is told of what was thrown where only others, who share the limit, would catch it. */
   readonly broke: (defect: unknown) => void
 }
@@ -73,6 +75,7 @@ export interface Options<J extends Job<J>> {
 export class Admission<J extends Job<J>> implements Concurrency.Waiting {
   waiting = 0
   running = 0
+  readonly refused: (reason: string) => void
   private readonly limit: Concurrency.Concurrency
   private readonly backlog: Required<Backlog>
   private readonly begin: (job: J) => void
@@ -89,6 +92,7 @@ export class Admission<J extends Job<J>> implements Concurrency.Waiting {
     this.begin = options.start
     this.displaced = options.displaced
     this.broke = options.broke
+    this.refused = options.refused
   }
 
   gate(limit: number): Gate<J> {

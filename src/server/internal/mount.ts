@@ -123,7 +123,7 @@ export const make = (
 
   const run = (exchange: Exchange, payload: unknown) => {
     const { entry } = exchange
-    exchange.begun = true
+    exchange.begin()
     const begun = link.wheel.now()
     // The deadline is the request's own, also where the layer was built below another request.
     const context = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)

@@ -74,6 +74,7 @@ export const make = (work: Work): Pool => {
         exchange.untrack()
         full(exchange)
       },
+      refused: work.refused,
       broke: (defect) => broke(built, defect)
     })
     openGate = built.gate(Number.POSITIVE_INFINITY)
