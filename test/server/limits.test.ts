@@ -342,6 +342,52 @@ describe("Fairness by key", () => {
   )
 })
 
+describe("A request that waits", () => {
+  it.effect("is counted as refused when its deadline passes", () =>
+    Effect.gen(function* () {
+      const work = yield* make({ concurrency: 1 })
+      const calls = yield* work.calls("go", ["1", "2"])
+      yield* TestClock.adjust("61 seconds")
+      for (const call of calls) assert.include(yield* outcomeOf(call), "DeadlineExceeded")
+      assert.deepStrictEqual(yield* work.begun, ["1"])
+      assert.strictEqual(yield* value("fiberbus_requests_refused_total", { reason: "DeadlineExceeded" }), 1)
+    }).pipe(withMetrics, Effect.provide(Memory.layer))
+  )
+
+  it.effect("for a handler that waits for it ends with its deadline, and both slots are free again", () =>
+    Effect.gen(function* () {
+      const Nested = Service.make(
+        "nested",
+        Action.make("outer", { success: Schema.String }),
+        Action.make("inner", { success: Schema.String })
+      )
+      const begun = yield* Queue.unbounded<string>()
+      const Live = Handlers.layer(
+        Nested,
+        Effect.map(Caller.make(Nested), (nested) => ({
+          outer: () =>
+            Effect.andThen(Queue.offer(begun, "outer"), nested.inner()).pipe(
+              Effect.catch(({ reason, started }) => Effect.succeed(`${reason._tag} ${started}`))
+            ),
+          inner: () => Effect.as(Queue.offer(begun, "inner"), "inner")
+        })),
+        { concurrency: 1 }
+      )
+      yield* Layer.build(Live)
+      const nested = yield* Caller.make(Nested)
+      const call = yield* Effect.forkChild(Effect.exit(nested.outer({ timeout: "2 seconds" })), {
+        startImmediately: true
+      })
+      assert.strictEqual(yield* Queue.take(begun), "outer")
+      yield* nobody
+      yield* TestClock.adjust("3 seconds")
+      assert.include(outcome(yield* Fiber.join(call)), "DeadlineExceeded")
+      assert.strictEqual(yield* nested.inner(), "inner")
+      assert.deepStrictEqual(yield* Queue.clear(begun), ["inner"])
+    }).pipe(Effect.provide(Memory.layer))
+  )
+})
+
 describe("A handler's time", () => {
   it.effect("is limited for requests without a deadline, and shows in what they call", () =>
     Effect.gen(function* () {
