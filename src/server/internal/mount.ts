@@ -85,41 +85,48 @@ export const make = (
     if (exchange.stopped) fiber.interruptUnsafe()
     fiber.addObserver((exit) => {
       exchange.fiber = undefined
-      guarded(exchange, () => then(exit))
+      try {
+        then(exit)
+      } catch (defect) {
+        failed(exchange, defect)
+      }
     })
   }
 
   // Whatever goes wrong here is ours or a getter's of the user's: it ends this exchange, and its slot is free again.
-  const guarded = (exchange: Exchange, act: () => void) => {
+  const failed = (exchange: Exchange, defect: unknown) => {
+    exchange.die(Cause.die(defect))
+    end(exchange)
+  }
+
+  const begin = (exchange: Exchange) => {
     try {
-      act()
+      read(exchange)
     } catch (defect) {
-      exchange.die(Cause.die(defect))
-      end(exchange)
+      failed(exchange, defect)
     }
   }
 
-  const begin = (exchange: Exchange) =>
-    guarded(exchange, () => {
-      const { deadline, entry, envelope } = exchange
-      if (deadline !== undefined) {
-        if (deadline <= link.wheel.now()) {
-          refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
-          return end(exchange)
-        }
-      } else if (handlerTimeoutMillis !== undefined) {
-        exchange.timeoutMillis = handlerTimeoutMillis
-        exchange.deadline = link.wheel.now() + handlerTimeoutMillis
+  const read = (exchange: Exchange) => {
+    const { deadline, entry, envelope } = exchange
+    if (deadline !== undefined) {
+      if (deadline <= link.wheel.now()) {
+        refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
+        return end(exchange)
       }
-      stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
-        if (exchange.stopped) return end(exchange)
-        if (decoded._tag === "Success") return run(exchange, decoded.value)
-        const failure = decoded.cause.reasons.find(Cause.isFailReason)
-        if (failure === undefined) exchange.die(decoded.cause)
-        else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
-        end(exchange)
-      })
+    } else if (handlerTimeoutMillis !== undefined) {
+      exchange.timeoutMillis = handlerTimeoutMillis
+      exchange.deadline = link.wheel.now() + handlerTimeoutMillis
+    }
+    stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
+      if (exchange.stopped) return end(exchange)
+      if (decoded._tag === "Success") return run(exchange, decoded.value)
+      const failure = decoded.cause.reasons.find(Cause.isFailReason)
+      if (failure === undefined) exchange.die(decoded.cause)
+      else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
+      end(exchange)
     })
+  }
 
   const run = (exchange: Exchange, payload: unknown) => {
     const { entry } = exchange
