@@ -91,9 +91,9 @@ export const make = (work: Work): Pool => {
       work.refused("Dropped")
       return link.discards.note("Dropped")
     }
+    const slots = Math.min(limit.limitUnsafe(), exchange.gate?.limit ?? Number.POSITIVE_INFINITY)
     // When all that wait now would have run.
-    const millis = (meanMillis() * (admission === undefined ? 1 : admission.waiting + 1)) / limit.limitUnsafe()
-    refuse(exchange, busyFor(millis))
+    refuse(exchange, busyFor((meanMillis() * ((admission?.waiting ?? 0) + 1)) / slots))
   }
 
   const wait = (present: Admission<Exchange>, exchange: Exchange, gate: Gate<Exchange>) => {
@@ -186,7 +186,11 @@ export const make = (work: Work): Pool => {
     close: (reason) => {
       closedFor = reason
       restarting?.interruptUnsafe()
-      if (admission !== undefined) release(admission, reason)
+      try {
+        if (admission !== undefined) release(admission, reason)
+      } catch (defect) {
+        link.log(Effect.logError(`fiberbus: the pool of ${name} broke down while it was closed`, Cause.die(defect)))
+      }
     }
   }
 }
