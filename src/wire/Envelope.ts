@@ -21,6 +21,8 @@ export interface Extension {
   readonly headers?: { readonly [name: string]: string } | undefined
   /** Which attempt of its call it is, from 2 on; the attempts of a call share their `request_id`. Absent is 1. */
   readonly attempt?: number | undefined
+  /** The span that it belongs to (see `wire/TraceContext`). */
+  readonly traceparent?: string | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -37,6 +39,8 @@ export interface Request {
   readonly headers: { readonly [name: string]: string }
   /** Which attempt of its call it is. 1 from Daebus callers. */
   readonly attempt: number
+  /** The caller's span, unread: any text. */
+  readonly traceparent: string | undefined
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -69,6 +73,7 @@ export const readBroadcast = (raw: JsonObject): Request => {
         timeoutMillis: undefined,
         headers: noHeaders,
         attempt: 1,
+        traceparent: undefined,
         raw
       }
 }
@@ -89,6 +94,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     timeoutMillis: extension?.timeout_ms,
     headers: extension?.headers ?? noHeaders,
     attempt: extension?.attempt ?? 1,
+    traceparent: extension?.traceparent,
     raw
   }
 }
@@ -120,12 +126,13 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt, traceparent } = value as Record<string, unknown>
   return {
     v: 1,
     timeout_ms: typeof timeout_ms === "number" && timeout_ms >= 0 ? timeout_ms : undefined,
     headers: isHeaders(headers) ? headers : undefined,
-    attempt: Number.isSafeInteger(attempt) && (attempt as number) > 0 ? (attempt as number) : undefined
+    attempt: Number.isSafeInteger(attempt) && (attempt as number) > 0 ? (attempt as number) : undefined,
+    traceparent: typeof traceparent === "string" ? traceparent : undefined
   }
 }
 
@@ -163,7 +170,9 @@ export const writeRequest = (
 
 const writeExtension = (extension: Extension): string =>
   extension.headers === undefined && extension.attempt === undefined && extension.timeout_ms !== undefined
-    ? `{"v":1,"timeout_ms":${extension.timeout_ms}}`
+    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${
+        extension.traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(extension.traceparent)}`
+      }}`
     : JSON.stringify(extension)
 
 /** Takes back a request: nobody waits for its answer any more. Daebus ignores it, as it names no action. */
