@@ -18,10 +18,11 @@ import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
 import * as Call from "./call.ts"
+import * as Observed from "./observed.ts"
 
 /** Calls under the settings' policies and waits for the result. */
 export const unary = (method: Call.Method, payload: unknown, settings: Call.Settings): Call.Outcome =>
-  Call.encoded(method, payload, settings, (json, settings) => run(new Attempts(method, json, settings, undefined)))
+  Call.encoded(method, payload, settings, (json, settings) => counted(new Attempts(method, json, settings, undefined)))
 
 /** Calls under the settings' policies and streams the steps, then the result. */
 export const streamed = (
@@ -30,8 +31,10 @@ export const streamed = (
   settings: Call.Settings
 ): Stream.Stream<Call.Event<any, any>, any> =>
   Call.toStream((queue) =>
-    Call.encoded(method, payload, settings, (json, settings) => run(new Attempts(method, json, settings, queue)))
+    Call.encoded(method, payload, settings, (json, settings) => counted(new Attempts(method, json, settings, queue)))
   )
+
+const counted = (attempts: Attempts): Call.Outcome => Observed.counted(attempts.method, run(attempts))
 
 const run = (attempts: Attempts): Call.Outcome =>
   Effect.suspend(() => {
@@ -97,6 +100,7 @@ class Attempts {
     this.answered = false
     this.waiting = true
     this.number++
+    if (this.number > 1) Observed.retried(this.settings, this.number, fiber)
     const outcome = Effect.callback<any, any>((resume) => {
       const attempt = new Attempt(this, resume)
       Call.begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })
