@@ -6,11 +6,13 @@
 
 export * as Broadcast from "./client/Broadcast.ts"
 export * as CallError from "./client/CallError.ts"
+export * as CallMetrics from "./client/CallMetrics.ts"
 export * as Caller from "./client/Caller.ts"
 export { Action, Service, Topic } from "./contract/index.ts"
 export * as Deadline from "./policy/Deadline.ts"
 export * as Policy from "./policy/Policy.ts"
 export * as Retry from "./policy/Retry.ts"
+export * as HandlerMetrics from "./server/HandlerMetrics.ts"
 export * as Handlers from "./server/Handlers.ts"
 export * as Listener from "./server/Listener.ts"
 export * as Request from "./server/Request.ts"

@@ -6,7 +6,9 @@ import * as Topic from "../contract/Topic.ts"
 import { Transport, type TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import * as Entry from "./internal/entry.ts"
 import { host } from "./internal/host.ts"
+import * as Observed from "./internal/observed.ts"
 import * as Options from "./Options.ts"
 
 /** What a listener knows of a message beside its content. */
@@ -39,19 +41,21 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
       const { prefix } = yield* Transport
       const { listen } = yield* host
       const made = Effect.isEffect(handler) ? yield* handler : handler
-      const context = yield* Effect.context<never>()
+      const context = yield* Entry.context
+      const name = Topic.isPattern(topic) ? topic.pattern : topic.channel
       yield* listen(
         Topic.isPattern(topic)
           ? { _tag: "Pattern", pattern: Channels.pattern(prefix, topic.pattern) }
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
         {
-          name: Topic.isPattern(topic) ? topic.pattern : topic.channel,
+          name,
           automatic: false,
           select: (envelope) => envelope.raw,
           decode: SchemaCodec.make(topic.message).decode,
           handle: (message, exchange) =>
             made(message, { channel: exchange.service }) as Effect.Effect<unknown, unknown>,
           context,
+          observed: Observed.topic(name, Topic.isPattern(topic), context),
           success: undefined,
           error: undefined,
           progress: undefined

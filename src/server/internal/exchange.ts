@@ -3,6 +3,8 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
+import type * as Tracer from "effect/Tracer"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import type { Transport } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
@@ -10,7 +12,7 @@ import type * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Printable from "../../wire/Printable.ts"
 import * as Reason from "../../wire/Reason.ts"
-import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
+import { explain, type SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Request } from "../Request.ts"
 import * as Response from "../Response.ts"
 import type { Entry } from "./entry.ts"
@@ -44,6 +46,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
   begun = false
   /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Its own span, where it is traced. */
+  span: Tracer.Span | undefined = undefined
+  /** What it ended with `RemoteDefect` for. */
+  defect: Cause.Cause<unknown> | undefined = undefined
   /** Takes it out of the backlog, while it waits there. */
   forget: ((exchange: Exchange) => void) | undefined = undefined
 
@@ -197,7 +203,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
   private answerSuccess(value: unknown) {
     if (this.answered || !this.isAwaited) return undefined
     return whenEncoded(this.entry.success, value, (encoded) => {
-      if (encoded._tag === "Failure") return this.die(encoded.cause)
+      if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
       try {
         this.answer("success", stringify(encoded.value))
       } catch (defect) {
@@ -224,11 +230,19 @@ export class Exchange extends TimerWheel.Entry implements Request {
     })
   }
 
+  private misfit({ reasons }: Cause.Cause<unknown>) {
+    const error = reasons.find(Cause.isFailReason)?.error
+    if (!Schema.isSchemaError(error)) return undefined
+    const { expected, path } = explain(error)
+    return `the result of ${this.label} does not fit its success schema${Reason.at(path)}: ${Printable.line(expected)}`
+  }
+
   /** Ends with `RemoteDefect`, whose id finds the cause in the log. */
-  die(cause: Cause.Cause<unknown>) {
+  die(cause: Cause.Cause<unknown>, what = `handler of ${this.label} died`) {
     const id = crypto.randomUUID()
+    this.defect = cause
     this.link.log(
-      Effect.logError(`fiberbus: handler of ${this.label} died (${id})`, cause).pipe(
+      Effect.logError(`fiberbus: ${what} (${id})`, cause).pipe(
         Effect.annotateLogs({ defectId: id, requestId: loggable(this.id) })
       )
     )
