@@ -6,8 +6,8 @@
 
 export * as Broadcast from "./client/Broadcast.ts"
 export * as CallError from "./client/CallError.ts"
-export * as CallMetrics from "./client/CallMetrics.ts"
 export * as Caller from "./client/Caller.ts"
+export * as CallMetrics from "./client/CallMetrics.ts"
 export { Action, Service, Topic } from "./contract/index.ts"
 export * as Deadline from "./policy/Deadline.ts"
 export * as Policy from "./policy/Policy.ts"

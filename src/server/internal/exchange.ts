@@ -243,7 +243,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.defect = cause
     this.link.log(
       Effect.logError(`fiberbus: ${what} (${id})`, cause).pipe(
-        Effect.annotateLogs({ defectId: id, requestId: loggable(this.id) })
+        Effect.annotateLogs({ ...this.entry.observed.annotations(this), defectId: id })
       )
     )
     this.refuse(new Reason.RemoteDefect({ id }), "yes")

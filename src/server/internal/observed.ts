@@ -15,6 +15,8 @@ import type { Exchange } from "./exchange.ts"
 export interface Observed {
   /** What is in the handler's context because of who asks. */
   readonly begin: (exchange: Exchange, context: Context.Context<never>) => Context.Context<never>
+  /** What logs of it carry. */
+  readonly annotations: (exchange: Exchange) => Annotations
   /** The handler has ended, and its answer is settled. */
   readonly end: (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, millis: number) => void
   /** The handler did not begin, for a reason of a fixed set. */
@@ -25,8 +27,8 @@ export interface Observed {
 export const action = (service: string, name: string, context: Context.Context<never>): Observed =>
   make(
     HandlerMetrics.ofAction(service, name, context),
-    annotator(context, (id) =>
-      id === undefined ? { service, action: name } : { service, action: name, requestId: id }
+    annotator(context, (_, requestId) =>
+      requestId === undefined ? { service, action: name } : { service, action: name, requestId }
     ),
     ({ replyTo }) => Spans.request(replyTo === undefined ? "consumer" : "server", service, name),
     context
@@ -36,29 +38,36 @@ export const action = (service: string, name: string, context: Context.Context<n
 export const topic = (name: string, isPattern: boolean, context: Context.Context<never>): Observed =>
   make(
     HandlerMetrics.ofTopic(name, context),
-    annotator(context, (id) => (id === undefined ? { topic: name } : { topic: name, requestId: id })),
+    annotator(context, (exchange, requestId) => {
+      const topic = Spans.label(exchange.service)
+      return requestId === undefined ? { topic } : { topic, requestId }
+    }),
     ({ service }) => Spans.message("process", service, isPattern ? name : undefined),
     context
   )
 
-type Annotator = (exchange: Exchange) => Readonly<Record<string, unknown>>
+type Annotations = Readonly<Record<string, unknown>>
 
 // What the layer's logs carry, its handlers' carry as well. Mostly that is nothing, and then nothing is copied.
-const annotator = (context: Context.Context<never>, of: (requestId: string | undefined) => object): Annotator => {
+const annotator = (
+  context: Context.Context<never>,
+  own: (exchange: Exchange, requestId: string | undefined) => Annotations
+): ((exchange: Exchange) => Annotations) => {
   const others = Context.get(context, References.CurrentLogAnnotations)
-  const annotate = ({ id }: Exchange) => of(id === "" ? undefined : Spans.label(id, 64)) as Record<string, unknown>
+  const annotate = (exchange: Exchange) => own(exchange, exchange.id === "" ? undefined : Spans.label(exchange.id, 64))
   return Object.keys(others).length === 0 ? annotate : (exchange) => ({ ...others, ...annotate(exchange) })
 }
 
 const make = (
   metrics: HandlerMetrics.HandlerMetrics,
-  annotations: Annotator,
+  annotations: (exchange: Exchange) => Annotations,
   spanOf: (exchange: Exchange) => ReturnType<typeof Spans.request>,
   context: Context.Context<never>
 ): Observed => {
   const isTraced = context.mapUnsafe.has(Tracer.TracerKey) && Context.get(context, References.TracerEnabled)
   const run = Effect.runSyncWith(context)
   return {
+    annotations,
     begin: (exchange, base) => {
       const { traceparent } = exchange.envelope
       const request = Context.add(base, References.CurrentLogAnnotations, annotations(exchange))
@@ -97,4 +106,9 @@ const errorType = (exchange: Exchange, exit: Exit.Failure<unknown, unknown>) => 
 }
 
 /** For what is only good for a refusal. */
-export const none: Observed = { begin: (_, context) => context, end: () => {}, refused: () => {} }
+export const none: Observed = {
+  annotations: () => ({}),
+  begin: (_, context) => context,
+  end: () => {},
+  refused: () => {}
+}
