@@ -58,7 +58,8 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
           observed: Observed.topic(name, Topic.isPattern(topic), context),
           success: undefined,
           error: undefined,
-          progress: undefined
+          progress: undefined,
+          ...Entry.plain
         },
         Options.resolve(options)
       )

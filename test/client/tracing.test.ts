@@ -152,19 +152,31 @@ describe("a traced call", () => {
 
   it.effect("streams in one span, which ends with the stream", () => {
     const recorder = Recorder.make()
+    const Steps = Service.make(
+      "steps",
+      Action.make("go", { payload: { last: Schema.Boolean }, progress: Schema.Finite })
+    )
     return Effect.gen(function* () {
-      const users = yield* Caller.make(Users)
-      const events = yield* Stream.runCollect(users.import_users.stream({ rows: ["a", "b"] }))
-      assert.lengthOf(events, 3)
-      yield* Stream.runDrain(Stream.take(users.import_users.stream({ rows: ["a", "b"] }), 1))
+      const steps = yield* Caller.make(Steps)
+      assert.lengthOf(yield* Stream.runCollect(steps.go.stream({ last: true })), 2)
+      yield* Stream.runDrain(Stream.take(steps.go.stream({ last: false }), 1))
+      const clients = recorder.spans.filter(({ kind }) => kind === "client")
       assert.deepStrictEqual(
-        recorder.spans.filter(({ kind }) => kind === "client").map((span) => [span.name, Recorder.statusOf(span)]),
+        clients.map((span) => [span.name, Recorder.statusOf(span), span.attributes.get("error.type")]),
         [
-          ["user_service.import_users", "success"],
-          ["user_service.import_users", "failure"]
+          ["steps.go", "success", undefined],
+          ["steps.go", "failure", "interrupted"]
         ]
       )
-    }).pipe(Effect.provide(UsersLive), Effect.provide(Memory.layer), (effect) => traced(effect, recorder))
+    }).pipe(
+      Effect.provide(
+        Handlers.layer(Steps, {
+          go: ({ last }, { progress }) => Effect.andThen(progress(1), last ? Effect.void : Effect.never)
+        })
+      ),
+      Effect.provide(Memory.layer),
+      (effect) => traced(effect, recorder)
+    )
   })
 
   it.effect("is not sampled where the trace is not", () => {
