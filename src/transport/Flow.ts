@@ -6,8 +6,8 @@ import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
-import * as Codec from "../wire/Codec.ts"
 import * as Printable from "../wire/Printable.ts"
+import * as Reading from "../wire/Reading.ts"
 import { type Frame, Transport } from "./Transport.ts"
 
 /** @see {@link layer} */
@@ -22,8 +22,8 @@ export const maxShown = 1_000
 /**
  * Wraps the Transport below it: `Flow.layer().pipe(Layer.provide(Memory.layer))`.
  *
- * Shape: for each frame the direction, the channel, what it is (`request`, `send`, `progress`, `answer`, `error`, `cancel`, `message`)
- * and whose, and its bytes; for one that went out (`→`) a second line with the receivers (`✓`) or the error (`✗`). At level Debug, and
+ * Shape: for each frame the direction, the channel, what it is in the words of `fiberbus tap` (`request get_user`, `reply success`, `control
+ * cancel`, `message`), its id and its bytes; for one that went out (`→`) a second line with the receivers (`✓`) or the error (`✗`). At level Debug, and
  * shown whatever the minimum level is: the Layer is the switch.
  */
 export const layer = (options?: Options): Layer.Layer<Transport, never, Transport> =>
@@ -67,7 +67,7 @@ const wrap = (transport: Transport["Service"], say: Say): Transport["Service"] =
   watch: transport.watch,
   whileDown: transport.whileDown,
   send: (channel, frame, sent) => {
-    const what = `${Printable.word(channel)} ${describe(frame)}`
+    const what = `${Printable.word(channel)} ${describe(frame, transport.capabilities.maxFrameBytes)}`
     // Before it is sent: what it brings about comes after it.
     say(`→ ${what}`, frame)
     transport.send(channel, frame, (error, receivers) => {
@@ -77,30 +77,16 @@ const wrap = (transport: Transport["Service"], say: Say): Transport["Service"] =
   },
   subscribe: (target, receive) =>
     transport.subscribe(target, (frame, channel) => {
-      say(`← ${Printable.word(channel)} ${describe(frame)}`, frame)
+      say(`← ${Printable.word(channel)} ${describe(frame, transport.capabilities.maxFrameBytes)}`, frame)
       receive(frame, channel)
     })
 })
 
-const describe = (frame: Frame): string => {
-  const bytes = typeof frame === "string" ? Codec.byteLength(frame) : frame.byteLength
-  const json = Codec.parse(frame, Number.POSITIVE_INFINITY)
-  return `${json instanceof Codec.Malformed ? json.reason : kind(json)}, ${bytes} bytes`
+const describe = (frame: Frame, maxFrameBytes: number): string => {
+  const { id, kind, what } = Reading.read(frame, maxFrameBytes)
+  const words = [what, id].filter((text) => text !== "-").map((text) => ` ${Printable.word(Printable.cut(text, 64))}`)
+  return `${kind}${words.join("")}, ${Reading.size(frame)} bytes`
 }
-
-const kind = (json: Codec.JsonObject): string => {
-  const { action, fiberbus, final, reply_to, request_id, status } = json
-  const id = request_id === undefined || request_id === null ? "" : ` ${word(request_id)}`
-  if (typeof action === "string") return `${reply_to ? "request" : "send"} ${word(action)}${id}`
-  if (status === "error") return `error${id}`
-  if (status !== undefined) return `${final === false ? "progress" : "answer"}${id}`
-  const cancel = (fiberbus as { readonly cancel?: unknown } | undefined | null)?.cancel
-  return cancel === undefined ? "message" : `cancel ${word(cancel)}`
-}
-
-// A peer's text: short, and on its line.
-const word = (value: unknown) =>
-  Printable.word(Printable.cut(typeof value === "string" ? value : Printable.json(value), 64))
 
 const shorten = (frame: Frame) => {
   const text = typeof frame === "string" ? frame : Buffer.from(frame).toString()

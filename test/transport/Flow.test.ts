@@ -39,10 +39,10 @@ describe("the message flow", () => {
         [
           "fiberbus → user_service request get_user *-1",
           "fiberbus ← user_service request get_user *-1",
-          "fiberbus → caller:* answer *-1",
+          "fiberbus → caller:* reply success *-1",
           "fiberbus ✓ user_service request get_user *-1, 1 received it",
-          "fiberbus ← caller:* answer *-1",
-          "fiberbus ✓ caller:* answer *-1, 1 received it"
+          "fiberbus ← caller:* reply success *-1",
+          "fiberbus ✓ caller:* reply success *-1, 1 received it"
         ]
       )
       assert.match(lines[0]!, / \d{3} bytes$/)
@@ -91,18 +91,18 @@ describe("the message flow", () => {
       )
       const kinds = lines.filter((line) => line.includes("→")).map((line) => line.replace(/, \d+ bytes/, ""))
       assert.deepStrictEqual(
-        kinds.filter((line) => !/ (progress|answer|cancel) /.test(line)),
+        kinds.filter((line) => !/ reply (progress|success) | control /.test(line)),
         [
           "fiberbus → user_service request get_user *-1",
-          "fiberbus → caller:* error *-1",
+          "fiberbus → caller:* reply error *-1",
           "fiberbus → user_service request import_users *-2",
-          "fiberbus → user_service send ping",
+          "fiberbus → user_service request ping",
           "fiberbus → events message",
           `fiberbus → "no body\\n" request "${"x\\u001b".repeat(31)}x…" *-3`,
-          "fiberbus → events NotJson"
+          "fiberbus → events garbage NotJson"
         ]
       )
-      assert.include(kinds, "fiberbus → caller:* progress *-2")
+      assert.include(kinds, "fiberbus → caller:* reply progress *-2")
       assert.isTrue(lines.some((line) => line.startsWith('fiberbus ✓ "no body\\n"') && line.endsWith("0 received it")))
     })
   )
