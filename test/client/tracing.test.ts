@@ -151,7 +151,10 @@ describe("a traced call", () => {
   })
 
   it.effect("streams in one span, which ends with the stream", () => {
-    const recorder = Recorder.make()
+    const gone = Deferred.makeUnsafe<void>()
+    const recorder = Recorder.make((span) => {
+      if (span.kind === "server" && Recorder.statusOf(span) === "failure") Deferred.doneUnsafe(gone, Effect.void)
+    })
     const Steps = Service.make(
       "steps",
       Action.make("go", { payload: { last: Schema.Boolean }, progress: Schema.Finite })
@@ -160,6 +163,7 @@ describe("a traced call", () => {
       const steps = yield* Caller.make(Steps)
       assert.lengthOf(yield* Stream.runCollect(steps.go.stream({ last: true })), 2)
       yield* Stream.runDrain(Stream.take(steps.go.stream({ last: false }), 1))
+      yield* Deferred.await(gone)
       const clients = recorder.spans.filter(({ kind }) => kind === "client")
       assert.deepStrictEqual(
         clients.map((span) => [span.name, Recorder.statusOf(span), span.attributes.get("error.type")]),
