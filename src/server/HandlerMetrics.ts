@@ -4,11 +4,11 @@ import * as Metric from "effect/Metric"
 import * as Series from "../wire/Series.ts"
 
 /**
- * Requests and one-way messages by `service`, `action` and `outcome`: `success`, `error` (declared), `defect`, `interrupted` (by its
- * deadline, its caller or the shutdown), or why the handler did not begin: `Busy`, `Draining`, `InvalidPayload`, `DeadlineExceeded`.
+ * Requests and one-way messages by `service`, `action` and `outcome`: `success`, `error` (declared), `defect`, or `interrupted` (by
+ * its deadline, its caller or the shutdown). Those whose handler did not begin are in `fiberbus_requests_refused_total`.
  */
 export const handled = Metric.counter("fiberbus_handled_total", {
-  description: "Requests to handlers, by outcome",
+  description: "Requests that were handled, by outcome",
   incremental: true
 })
 
@@ -20,14 +20,13 @@ export const duration = Metric.histogram("fiberbus_handler_duration_milliseconds
 
 /** Messages to listeners by `topic` (the channel or pattern as it is listened to) and `outcome`, as for {@link handled}. */
 export const heard = Metric.counter("fiberbus_heard_total", {
-  description: "Messages to listeners, by outcome",
+  description: "Messages that listeners heard, by outcome",
   incremental: true
 })
 
 /** The series of one handler or listener. */
 export interface HandlerMetrics {
   readonly ended: (outcome: string, millis: number) => void
-  readonly refused: (outcome: string) => void
 }
 
 /** Makes those of a handler, in the registry of the context. */
@@ -39,14 +38,12 @@ export const ofAction = (service: string, action: string, context: Context.Conte
     ended: (outcome, millis) => {
       histogram.update(millis, context)
       outcomes(outcome).update(1, context)
-    },
-    refused: (outcome) => outcomes(outcome).update(1, context)
+    }
   }
 }
 
 /** Makes those of a listener. */
 export const ofTopic = (topic: string, context: Context.Context<never>): HandlerMetrics => {
   const outcomes = Series.by(heard, "outcome", { topic }, context)
-  const count = (outcome: string) => outcomes(outcome).update(1, context)
-  return { ended: count, refused: count }
+  return { ended: (outcome) => outcomes(outcome).update(1, context) }
 }

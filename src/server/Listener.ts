@@ -49,6 +49,7 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
         {
           name,
+          concurrency: undefined,
           automatic: false,
           select: (envelope) => envelope.raw,
           decode: SchemaCodec.make(topic.message).decode,

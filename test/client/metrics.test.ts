@@ -175,7 +175,7 @@ describe("the metrics of calls", () => {
           assert.deepStrictEqual([count, min, max], [1, 700, 700])
         }).pipe(Effect.scoped, Effect.provide(Layer.fresh(serving)), Effect.provide(Layer.fresh(Memory.layer)))
       )
-      assert.include(lines(registry), "fiberbus_handled_total{work,echo,Busy} 1")
+      assert.include(lines(registry), "fiberbus_requests_refused_total{work,Busy} 1")
       assert.include(lines(registry), "fiberbus_calls_total{work,echo,Busy} 1")
     })
   )
@@ -256,10 +256,10 @@ describe("the metrics of messages", () => {
         }).pipe(Effect.scoped, Effect.provide(Layer.fresh(Memory.layer)))
       )
       assert.deepStrictEqual(lines(registry), [
-        "fiberbus_heard_total{events,InvalidPayload} 1",
         "fiberbus_heard_total{events,defect} 1",
         "fiberbus_heard_total{events,error} 1",
         "fiberbus_heard_total{events,success} 2",
+        "fiberbus_requests_refused_total{events,InvalidPayload} 1",
         "fiberbus_sends_total{work,byHand,success} 1",
         "fiberbus_sends_total{work,echo,InvalidPayload} 1"
       ])
@@ -300,8 +300,8 @@ describe("the metrics of messages", () => {
         lines(registry).filter((line) => line.includes("_total")),
         [
           "fiberbus_calls_total{work,wait,Draining} 2",
-          "fiberbus_handled_total{work,wait,Draining} 1",
-          "fiberbus_handled_total{work,wait,interrupted} 1"
+          "fiberbus_handled_total{work,wait,interrupted} 1",
+          "fiberbus_requests_refused_total{work,Draining} 1"
         ]
       )
     })

@@ -19,8 +19,6 @@ export interface Observed {
   readonly annotations: (exchange: Exchange) => Annotations
   /** The handler has ended, and its answer is settled. */
   readonly end: (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, millis: number) => void
-  /** The handler did not begin, for a reason of a fixed set. */
-  readonly refused: (reason: string) => void
 }
 
 /** A handler of a service, whose layer was built with the context. */
@@ -90,8 +88,7 @@ const make = (
       if (ended._tag === "Failure") span.attribute(Spans.errorType, errorType(exchange, ended))
       const isTimed = Context.get(context, References.TracerTimingEnabled)
       span.end(isTimed ? Context.get(context, Clock.Clock).currentTimeNanosUnsafe() : 0n, ended)
-    },
-    refused: metrics.refused
+    }
   }
 }
 
@@ -109,6 +106,5 @@ const errorType = (exchange: Exchange, exit: Exit.Failure<unknown, unknown>) => 
 export const none: Observed = {
   annotations: () => ({}),
   begin: (_, context) => context,
-  end: () => {},
-  refused: () => {}
+  end: () => {}
 }
