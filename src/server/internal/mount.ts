@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
 import { Deadline } from "../../policy/Deadline.ts"
+import * as Prefixed from "../../transport/Prefixed.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -43,7 +44,7 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
   const idle = Latch.makeUnsafe(true)
   const allowedPrefixes =
     options.replyTo === "inboxes"
-      ? [Channels.inboxPrefix(link.transport.prefix)]
+      ? [Channels.inboxPrefix(Prefixed.rootOf(link.transport).prefix)]
       : options.replyTo === "any"
         ? [""]
         : options.replyTo
