@@ -35,7 +35,7 @@ export interface Occurrence {
 /** What a store answers: the lease, or why it is not given. `Early`: the occurrence lies more than a minute ahead on the store's clock. */
 export type Answer = { readonly _tag: "Held"; readonly token: number } | { readonly _tag: "Taken" | "Over" | "Early" }
 
-/** Keeps leases. {@link layerMemory} does it for one process, `fiberbus/transport/RedisLease` for all that share a Redis. */
+/** Keeps leases; each operation ends within a limit of the store's own. {@link layerMemory} does it for one process, `fiberbus/transport/RedisLease` for all that share a Redis. */
 export class Lease extends Context.Service<
   Lease,
   {
@@ -105,7 +105,10 @@ export const hold =
         )
 
         let confirmed = now()
-        const patience = Schedule.spaced("1 second").pipe(Schedule.upTo({ duration: options.patience ?? 0 }))
+        const patience =
+          options.patience === undefined
+            ? Schedule.recurs(0)
+            : Schedule.upTo(Schedule.spaced("1 second"), { duration: options.patience })
         const asking = Effect.suspend(() => {
           confirmed = now()
           return lease.acquire(ask)
@@ -117,7 +120,11 @@ export const hold =
         if (answer._tag !== "Held") return yield* new NotHeld({ name, reason: answer._tag })
 
         let trouble: TransportError | undefined
-        const lost = () => Effect.fail(new NotHeld({ name, reason: "Lost", ...(trouble && { error: trouble }) }))
+        let isLost = false
+        const lost = () => {
+          isLost = true
+          return Effect.fail(new NotHeld({ name, reason: "Lost", ...(trouble && { error: trouble }) }))
+        }
         const renewal = Effect.suspend(() => {
           const sent = now()
           return Effect.flatMap(lease.renew(ask), (renewed) => (renewed ? Effect.succeed(sent) : lost()))
@@ -138,7 +145,8 @@ export const hold =
           }
         })
         return yield* restore(Effect.raceFirst(Effect.provideService(effect, token, answer.token), keeping)).pipe(
-          Effect.ensuring(release)
+          // One that is lost is not ours to give back.
+          Effect.ensuring(Effect.suspend(() => (isLost ? Effect.void : release)))
         )
       })
     )
