@@ -100,8 +100,10 @@ export const hold =
         const ttlMillis = options.ttl === undefined ? defaultTtlMillis : Math.max(100, toMillis(options.ttl))
         const ask: Ask = { name, owner: crypto.randomUUID(), ttlMillis, occurrence: options.occurrence }
         // Of an interrupted asking nobody knows whether it was heard.
-        const release = Effect.catch(lease.release(ask), (error) =>
-          Effect.logWarning(`fiberbus: the lease ${name} was not given back, it lapses by itself: ${error.message}`)
+        const release = Effect.catch(
+          Effect.suspend(() => lease.release(ask)),
+          (error) =>
+            Effect.logWarning(`fiberbus: the lease ${name} was not given back, it lapses by itself: ${error.message}`)
         )
 
         let confirmed = now()

@@ -81,7 +81,8 @@ export const make = <A, E>(options: {
 
   const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, task))
 
-  const refuse = (run: Run<A, E>, reason: Refusal, error?: Lease.NotHeld) => {
+  /** Writes down why a run is not made. What is returned ends the waiting for it, when all else is in its place. */
+  const refused = (run: Run<A, E>, reason: Refusal, error?: Lease.NotHeld): Exit.Exit<never, Refusal> => {
     if (run.occurrence !== undefined && reason !== "Closed") {
       Metric.withAttributes(skipped, { ...task, reason }).updateUnsafe(1, context)
       options.onSkip(reason)
@@ -89,10 +90,11 @@ export const make = <A, E>(options: {
       if (reason === "Early" || reason === "Unreachable") log(Effect.logError(`${why}: ${error?.message}`))
       else log(Effect.logDebug(`${why}: ${reason}`))
     }
-    Deferred.doneUnsafe(run.done, Exit.fail(reason))
+    return Exit.fail(reason)
   }
 
-  const end = (run: Run<A, E>, outcome: Outcome, exit: Exit.Exit<A, E>, startedAt: number) => {
+  /** The same for a run that has ended. */
+  const over = (outcome: Outcome, exit: Exit.Exit<A, E>, startedAt: number): Exit.Exit<Exit.Exit<A, E>> => {
     const took = Math.max(0, clock.currentTimeMillisUnsafe() - startedAt)
     Metric.withAttributes(ended, { ...task, outcome }).updateUnsafe(1, context)
     Metric.withAttributes(millis, task).updateUnsafe(took, context)
@@ -102,7 +104,17 @@ export const make = <A, E>(options: {
       log(Effect.logError(`fiberbus: the background task ${name} ${outcome}`, exit.cause))
     }
     options.onEnd(startedAt, outcome, exit, took)
-    Deferred.doneUnsafe(run.done, Exit.succeed(exit))
+    return Exit.succeed(exit)
+  }
+
+  const settle = (run: Run<A, E>, exit: Exit.Exit<Exit.Exit<A, E>, Lease.NotHeld>, startedAt: number | undefined) => {
+    if (exit._tag === "Success") return over(outcomeOf(exit.value), exit.value, startedAt!)
+    const error = exit.cause.reasons.find(Cause.isFailReason)?.error
+    if (error !== undefined && error.reason !== "Lost") return refused(run, error.reason, error)
+    if (error !== undefined) return over("lost", Exit.interrupt(), startedAt!)
+    if (startedAt === undefined) return refused(run, "Closed")
+    const outcome = Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "died"
+    return over(outcome, Exit.failCause(exit.cause as Cause.Cause<never>), startedAt)
   }
 
   const begin = (run: Run<A, E>) => {
@@ -123,22 +135,17 @@ export const make = <A, E>(options: {
     fiber.addObserver((exit) => {
       fibers.delete(fiber)
       running--
-      if (exit._tag === "Success") end(run, outcomeOf(exit.value), exit.value, startedAt!)
-      else {
-        const error = exit.cause.reasons.find(Cause.isFailReason)?.error
-        const interrupted = Exit.failCause(exit.cause as Cause.Cause<never>)
-        if (error !== undefined && error.reason !== "Lost") refuse(run, error.reason, error)
-        else if (error !== undefined) end(run, "lost", Exit.interrupt(), startedAt!)
-        else if (startedAt === undefined) refuse(run, "Closed")
-        else end(run, Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "died", interrupted, startedAt)
-      }
+      const done = settle(run, exit, startedAt)
       const next = waiting
       waiting = undefined
       if (next !== undefined) begin(next)
       options.onChange()
+      Deferred.doneUnsafe(run.done, done)
     })
     options.onChange()
   }
+
+  const refuse = (run: Run<A, E>, reason: Refusal) => Deferred.doneUnsafe(run.done, refused(run, reason))
 
   return {
     running: () => running,
