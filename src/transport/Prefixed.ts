@@ -1,5 +1,4 @@
 /** A view of a transport whose names all bear a further prefix. It has the same link, and callers the same inbox. */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Name from "../contract/Name.ts"
@@ -48,12 +47,19 @@ export const layer = (prefix: string): Layer.Layer<Transport, never, Transport> 
   )
 }
 
-/** Runs an effect on the transport without any prefix but its own: for a caller of a service that lies outside. */
+/** Runs an effect on the view: `Prefixed.inside("v2.")(Caller.make(Users))` calls what is served behind the prefix. */
+export const inside =
+  (prefix: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Transport> =>
+    on((transport) => make(transport, prefix), effect)
+
+/** Runs an effect on the transport with no prefix but its own: for a caller, below a prefix, of a service that is not. */
 export const outside = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Transport> =>
-  Effect.flatMap(Transport, (transport) =>
-    Effect.updateContext(
-      effect,
-      (context: Context.Context<R | Transport>) =>
-        Context.add(context, Transport, rootOf(transport)) as Context.Context<R>
-    )
-  )
+  on(rootOf, effect)
+
+const on = <A, E, R>(to: (transport: Shape) => Shape, effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Transport, (transport) => Effect.provideService(effect, Transport, to(transport))) as Effect.Effect<
+    A,
+    E,
+    R | Transport
+  >
