@@ -13,7 +13,7 @@ export const finalizersMillis = 1_000
 export const within =
   (duration: Duration.Input) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Option.Option<A>, E, R> =>
-    Effect.flatMap(Effect.forkDetach(effect), (fiber) =>
+    Effect.flatMap(Effect.forkDetach(effect, { startImmediately: true }), (fiber) =>
       Effect.onExit(Effect.timeoutOption(Fiber.join(fiber), duration), () => Effect.sync(() => fiber.interruptUnsafe()))
     )
 
@@ -23,7 +23,11 @@ export const withinReal =
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Option.Option<A>, E, R> =>
     Effect.flatMap(Clock.Clock, (clock) => {
       const limit = clock === real ? duration : Duration.min(Duration.fromInputUnsafe(duration), Duration.seconds(1))
-      return effect.pipe(Effect.provideService(Clock.Clock, clock), within(limit), Effect.provideService(Clock.Clock, real))
+      return effect.pipe(
+        Effect.provideService(Clock.Clock, clock),
+        within(limit),
+        Effect.provideService(Clock.Clock, real)
+      )
     })
 
 const real = Context.get(Context.empty(), Clock.Clock)
