@@ -57,6 +57,8 @@ export interface PerFleet extends Common {
    * Each run takes the `Lease` of the task's name, which remembers the occurrences. `ttl` is how long a process that died keeps
    * others from running: 30 seconds by default.
    *
+   * The name is the fleet's: tasks of other services that share the store need names of their own, as `orders.nightly`.
+   *
    * At most one run per occurrence in the fleet, also where clocks differ or a run is over before the next process wants it. One
    * that dies with its process is not made up for; the next occurrence is. A lease that is lost interrupts the run.
    */

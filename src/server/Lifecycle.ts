@@ -16,7 +16,6 @@ import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -27,12 +26,9 @@ import * as Place from "./internal/place.ts"
 import * as Probe from "./internal/probe.ts"
 import * as WindDown from "./internal/windDown.ts"
 
-export { DependencyMissing } from "./internal/probe.ts"
+import * as TaskMetrics from "./TaskMetrics.ts"
 
-/** 1 while the program is ready, 0 before and after. */
-export const readyGauge = Metric.gauge("fiberbus_lifecycle_ready", {
-  description: "1 while the program is ready, 0 while it starts or stops"
-})
+export { DependencyMissing } from "./internal/probe.ts"
 
 /** `waitingFor` names the services that are not there yet. */
 export type State =
@@ -158,7 +154,7 @@ const make = Effect.gen(function* () {
   const isReady = yield* Deferred.make<void>()
   const change = (state: State) => {
     observed.set(state)
-    readyGauge.updateUnsafe(state._tag === "Ready" ? 1 : 0, context)
+    TaskMetrics.ready.updateUnsafe(state._tag === "Ready" ? 1 : 0, context)
   }
   const parts = { dependencies: new Set<Dependency>(), onReady: new Set<Hook>(), onStop: new Set<Hook>() }
 

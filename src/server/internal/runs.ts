@@ -9,25 +9,8 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Lease from "../../transport/Lease.ts"
+import * as TaskMetrics from "../TaskMetrics.ts"
 import * as WindDown from "./windDown.ts"
-
-/** Runs that have ended; attributes `task` and `outcome`. */
-export const ended = Metric.counter("fiberbus_background_runs_total", {
-  description: "Runs of background tasks, by outcome",
-  incremental: true
-})
-
-/** Ticks that made no run; attributes `task` and `reason`. */
-export const skipped = Metric.counter("fiberbus_background_skipped_total", {
-  description: "Ticks of background tasks that made no run, by reason",
-  incremental: true
-})
-
-/** How long runs took, in milliseconds; attribute `task`. */
-export const millis = Metric.histogram("fiberbus_background_run_millis", {
-  description: "Duration of runs of background tasks in milliseconds",
-  boundaries: Metric.exponentialBoundaries({ start: 1, factor: 4, count: 12 })
-})
 
 /** How a run ended. `lost`: it was interrupted because its lease was lost. */
 export type Outcome = "succeeded" | "failed" | "died" | "interrupted" | "lost"
@@ -84,7 +67,7 @@ export const make = <A, E>(options: {
   /** Writes down why a run is not made. What is returned ends the waiting for it, when all else is in its place. */
   const refused = (run: Run<A, E>, reason: Refusal, error?: Lease.NotHeld): Exit.Exit<never, Refusal> => {
     if (run.occurrence !== undefined && reason !== "Closed") {
-      Metric.withAttributes(skipped, { ...task, reason }).updateUnsafe(1, context)
+      Metric.withAttributes(TaskMetrics.skipped, { ...task, reason }).updateUnsafe(1, context)
       options.onSkip(reason)
       const why = `fiberbus: the background task ${name} makes no run`
       if (reason === "Early" || reason === "Unreachable") log(Effect.logError(`${why}: ${error?.message}`))
@@ -96,8 +79,8 @@ export const make = <A, E>(options: {
   /** The same for a run that has ended. */
   const over = (outcome: Outcome, exit: Exit.Exit<A, E>, startedAt: number): Exit.Exit<Exit.Exit<A, E>> => {
     const took = Math.max(0, clock.currentTimeMillisUnsafe() - startedAt)
-    Metric.withAttributes(ended, { ...task, outcome }).updateUnsafe(1, context)
-    Metric.withAttributes(millis, task).updateUnsafe(took, context)
+    Metric.withAttributes(TaskMetrics.runs, { ...task, outcome }).updateUnsafe(1, context)
+    Metric.withAttributes(TaskMetrics.duration, task).updateUnsafe(took, context)
     if (outcome === "lost")
       log(Effect.logError(`fiberbus: the background task ${name} was interrupted: its lease is lost`))
     else if (exit._tag === "Failure" && !closed) {

@@ -13,19 +13,9 @@ import * as Semaphore from "effect/Semaphore"
 import { Deadline } from "../../policy/Deadline.ts"
 import type { Handle, Options, State } from "../Daemon.ts"
 import * as Request from "../Request.ts"
+import * as TaskMetrics from "../TaskMetrics.ts"
 import * as Observed from "./observed.ts"
 import * as WindDown from "./windDown.ts"
-
-/** Times a daemon was started again after a failure; attribute `daemon`. */
-export const restarted = Metric.counter("fiberbus_daemon_restarts_total", {
-  description: "Times a daemon was started again after it had failed",
-  incremental: true
-})
-
-/** 1 while a daemon runs, 0 while it waits to be started again or is at rest, -1 when it was given up; attribute `daemon`. */
-export const stateGauge = Metric.gauge("fiberbus_daemon_state", {
-  description: "1 running, 0 waiting or at rest, -1 given up"
-})
 
 /** The waits of a daemon that says nothing: 100 ms doubling to 30 s, varied by a fifth, endless. */
 export const defaultRestart: Schedule.Schedule<unknown> = Schedule.jittered(
@@ -48,7 +38,7 @@ export const make = Effect.fnUntraced(function* <E>(
   const daemon = { daemon: name }
   const steadyMillis = Duration.toMillis(Duration.fromInputUnsafe(options.steadyAfter ?? "1 minute"))
   const observed = yield* Observed.make<State>({ _tag: "Stopped" })
-  const gauge = Metric.withAttributes(stateGauge, daemon)
+  const gauge = Metric.withAttributes(TaskMetrics.daemonState, daemon)
   const change = (state: State) => {
     observed.set(state)
     gauge.updateUnsafe(state._tag === "Running" ? 1 : state._tag === "GivenUp" ? -1 : 0, context)
@@ -83,7 +73,7 @@ export const make = Effect.fnUntraced(function* <E>(
       change({ _tag: "Waiting", until: DateTime.makeUnsafe(Math.min(now() + wait, farAhead)), restarts, cause })
       yield* Effect.sleep(wait)
       restarts++
-      Metric.withAttributes(restarted, daemon).updateUnsafe(1, context)
+      Metric.withAttributes(TaskMetrics.restarts, daemon).updateUnsafe(1, context)
       running(restarts)
     }
   }).pipe(
