@@ -26,7 +26,8 @@ export type Options = Omit<RedisPubSub.Options, "maxFrameBytes" | "maxBytesInFli
 /**
  * Connects, and disconnects when the Scope closes.
  *
- * Errors: what keeps it from working at the start, as `RedisPubSub.make`. Later troubles do not end it.
+ * Errors: what keeps it from working at the start, as `RedisPubSub.make`, and `PermissionDenied` for a user who may
+ * not run the script. Later troubles do not end it.
  */
 export const make = (options: Options = {}): Effect.Effect<Lease["Service"], TransportError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -100,6 +101,9 @@ export const make = (options: Options = {}): Effect.Effect<Lease["Service"], Tra
         }),
         Effect.map((reply): ReadonlyArray<unknown> => (Array.isArray(reply) ? reply : []))
       )
+
+    // Writes nothing; a right that is missing shows here rather than at night.
+    yield* run("renew", { name: "", owner: "nobody", ttlMillis: 1, occurrence: undefined })
 
     return {
       acquire: (ask) =>

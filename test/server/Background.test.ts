@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   Cause,
+  Clock,
   Context,
   DateTime,
   Deferred,
@@ -122,6 +123,41 @@ describe("The schedule of a background task", () => {
       assert.strictEqual((yield* task.state).runs.succeeded, 0)
       yield* TestClock.adjust("1 minute")
       assert.strictEqual((yield* task.state).runs.succeeded, 1)
+    })
+  )
+
+  it.effect("follows a clock that is set, and runs nothing twice", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let offset = 0
+      const set: Clock.Clock = {
+        ...clock,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + offset,
+        currentTimeMillis: Effect.sync(() => clock.currentTimeMillisUnsafe() + offset)
+      }
+      const hour = 3_600_000
+      const { task } = yield* handleOf(
+        Background.layer(Task, Schedule.cron("0 3 * * *", "UTC"), Effect.succeed("ran")).pipe(
+          Layer.provide(Layer.succeed(Clock.Clock, set))
+        )
+      )
+      const runs = Effect.map(task.state, ({ runs }) => runs.succeeded)
+      // Set back: it has waited its three hours nevertheless, and the next night is the one after.
+      offset = -hour
+      yield* TestClock.adjust("3 hours")
+      assert.strictEqual(yield* runs, 1)
+      yield* TestClock.adjust("24 hours")
+      assert.strictEqual(yield* runs, 1)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* runs, 2)
+      // Set forward, past the next night and the one after that.
+      offset += 30 * hour
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(yield* runs, 3)
+      yield* TestClock.adjust("17 hours")
+      assert.strictEqual(yield* runs, 3)
+      yield* TestClock.adjust("50 minutes")
+      assert.strictEqual(yield* runs, 4)
     })
   )
 
