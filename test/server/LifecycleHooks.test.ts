@@ -18,6 +18,8 @@ import { TestClock } from "effect/testing"
 import { Action, Caller, Handlers, Lifecycle, Memory, Service, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
+import * as Envelope from "../../src/wire/Envelope.ts"
+import * as Reason from "../../src/wire/Reason.ts"
 
 class Users extends Service.make("users", Action.make("name", { success: Schema.String })) {}
 const UsersLive = Handlers.layer(Users, { name: () => Effect.succeed("Ada") })
@@ -257,6 +259,22 @@ describe("Waiting for a service", () => {
       yield* Deferred.succeed(release, "Ada")
       yield* Fiber.join(closing)
       assert.strictEqual(yield* Fiber.join(call), "Ada")
+    }).pipe(Effect.provide(Layer.fresh(Memory.layer)))
+  )
+
+  it.effect("does not take a refusal by one that drains for a sign, but any other answer", () =>
+    Effect.gen(function* () {
+      const transport = yield* Transport.Transport
+      const answering = (channel: string, reason: Reason.Sent) =>
+        transport.subscribe({ _tag: "Channel", channel }, (frame) => {
+          const { reply_to, request_id } = JSON.parse(String(frame))
+          const payload = Envelope.writeErrorPayload({ error: "no", reason: Reason.encode(reason), started: "no" })
+          transport.send(reply_to, Envelope.writeReply("error", payload, request_id, true), () => {})
+        })
+      yield* answering("draining", new Reason.Draining({}))
+      yield* answering("busy", new Reason.Busy({ retryAfterMillis: 1 }))
+      assert.isFalse(yield* Lifecycle.isServed("draining"))
+      assert.isTrue(yield* Lifecycle.isServed("busy"))
     }).pipe(Effect.provide(Layer.fresh(Memory.layer)))
   )
 

@@ -7,7 +7,7 @@ import { maxAheadMillis, sameWithin } from "./leaseMemory.ts"
  * Arguments: `acquire`, owner, time to live, and for an occurrence its time and its wait; `renew`, owner, time to live;
  * `release`, owner. Answers: `Held` and the token, or what else became of it.
  *
- * Tokens are the time of day in milliseconds, or one more than the last if that is higher: they rise also when Redis has lost its data.
+ * Tokens are the time of day in microseconds, or one more than the last if that is higher: they rise also when Redis has lost its data.
  */
 export const text = `
 local time = redis.call('TIME')
@@ -41,7 +41,7 @@ if at then
   end
   redis.call('HSET', KEYS[1], 'last', whole(at), 'lastOwner', owner)
 end
-local token = whole(math.max(now, (tonumber(place[3] or '') or 0) + 1))
+local token = whole(math.max(time[1] * 1000000 + time[2], (tonumber(place[3] or '') or 0) + 1))
 redis.call('HSET', KEYS[1], 'owner', owner, 'until', whole(now + ARGV[3]), 'token', token)
 -- Kept for longer than the wait of a yearly job; a name that nobody uses any more goes away.
 redis.call('PEXPIRE', KEYS[1], whole(400 * 86400000 + ARGV[3]))
