@@ -96,7 +96,7 @@ export const make = (options: Options = {}): Effect.Effect<Lease["Service"], Tra
       }).pipe(
         Effect.mapError((error) => {
           // The master has become a replica: elsewhere there is another one.
-          if (error.detail.startsWith("READONLY")) link.rebuild(error)
+          if (error.detail.includes("READONLY")) link.rebuild(error)
           return renamed(error, `${what} the lease ${ask.name}`)
         }),
         Effect.map((reply): ReadonlyArray<unknown> => (Array.isArray(reply) ? reply : []))

@@ -214,6 +214,15 @@ describe("Two of one name", () => {
     })
   )
 
+  it.effect("are refused also where one bears the prefix in its own name", () =>
+    Effect.gen(function* () {
+      const Whole = Service.make("v2.users", Action.make("name", { success: Schema.String }))
+      const whole = Handlers.layer(Whole, { name: () => Effect.succeed("Ada") })
+      const behind = Blueprint.make("users", [UsersLive]).pipe(Blueprint.prefixed("v2."), as("v2"))
+      assert.match(yield* build(Layer.mergeAll(whole, behind)), /users\.name has two handlers/)
+    })
+  )
+
   it("and names that are none are told where they are given", () => {
     assert.throws(() => Blueprint.make("two words", [Layer.empty]), /The blueprint name "two words"/)
     assert.throws(() => Blueprint.prefixed("v*."), /The prefix name "v\*\."/)

@@ -150,6 +150,25 @@ it.layer(RedisServer.layer, { excludeTestServices: true })("A store of leases in
     })
   )
 
+  it.effect("leaves a master that has become a replica, and asks again", () =>
+    Effect.gen(function* () {
+      const { lease } = yield* inRedis
+      const { command } = yield* RedisServer.RedisServer
+      const id = Effect.map(
+        command("CLIENT", "LIST"),
+        (list) => /id=(\d+) .*name=fiberbus:lease/.exec(String(list))?.[1]
+      )
+      const before = yield* id
+      yield* command("REPLICAOF", "127.0.0.1", 1)
+      const refused = yield* Effect.flip(lease.acquire(ask("a")))
+      assert.deepInclude(refused, { kind: "Unreachable", operation: "acquire the lease job" })
+      yield* command("REPLICAOF", "NO", "ONE")
+      const held = yield* Effect.retry(lease.acquire(ask("a")), Schedule.spaced("10 millis"))
+      assert.strictEqual(held._tag, "Held")
+      assert.notStrictEqual(yield* id, before)
+    })
+  )
+
   it.effect("gives higher tokens also after Redis has lost its data", () =>
     Effect.gen(function* () {
       const { lease } = yield* inRedis
