@@ -60,7 +60,7 @@ export interface PerFleet extends Common {
    * The name is the fleet's: tasks of other services that share the store need names of their own, as `orders.nightly`.
    *
    * At most one run per occurrence in the fleet, also where clocks differ or a run is over before the next process wants it. One
-   * that dies with its process is not made up for; the next occurrence is. A lease that is lost interrupts the run.
+   * that dies with its process is not made up for: the next occurrence runs elsewhere. A lease that is lost interrupts the run.
    */
   readonly oncePerFleet: true | { readonly ttl?: Duration.Input }
 }
@@ -256,7 +256,7 @@ const make = Effect.fnUntraced(function* (
     yield* FiberHandle.run(driver, Effect.provideContext(drive(ticks, first), context))
   })
   yield* follow(schedule)
-  if (options.oncePerFleet === undefined && (options as PerProcess).first === "now") runs.ask(undefined)
+  if (!options.oncePerFleet && (options as PerProcess).first === "now") runs.ask(undefined)
 
   const handle: Handle = {
     name,

@@ -88,7 +88,7 @@ describe("The schedule of a background task", () => {
   it.effect("has a run before it where that is asked for", () =>
     Effect.gen(function* () {
       const { effect, next, waiting } = yield* runs
-      yield* build(Background.layer("task", minute, effect, { first: "now" }))
+      yield* build(Background.layer("task", minute, effect, { first: "now", oncePerFleet: false }))
       yield* Deferred.succeed(yield* next, "at once")
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(yield* waiting, 1)
@@ -430,6 +430,29 @@ describe("When the Layer of a task closes", () => {
       yield* Deferred.succeed(run, "just in time")
       yield* Fiber.join(closing)
       assert.deepStrictEqual(yield* Fiber.join(asked), Exit.succeed("just in time"))
+    })
+  )
+
+  it.effect("a run that fails even then is told, one that is interrupted is not", () =>
+    Effect.gen(function* () {
+      const { lines, layer } = yield* logged
+      const { effect, next } = yield* runs
+      const failing = yield* handleOf(
+        Background.layer(Task, minute, effect, { grace: "1 minute" }).pipe(Layer.provideMerge(layer))
+      )
+      yield* Effect.forkChild(failing.task.runNow)
+      const run = yield* next
+      const closing = yield* Effect.forkChild(failing.close, { startImmediately: true })
+      yield* Deferred.fail(run, "no paper")
+      yield* Fiber.join(closing)
+      const never = yield* handleOf(Background.layer(Task, minute, effect).pipe(Layer.provideMerge(layer)))
+      yield* Effect.forkChild(never.task.runNow)
+      yield* next
+      yield* never.close
+      assert.deepStrictEqual(
+        lines.map(({ text }) => text),
+        ["fiberbus: the background task task failed"]
+      )
     })
   )
 

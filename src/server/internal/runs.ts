@@ -81,9 +81,9 @@ export const make = <A, E>(options: {
     const took = Math.max(0, clock.currentTimeMillisUnsafe() - startedAt)
     Metric.withAttributes(TaskMetrics.runs, { ...task, outcome }).updateUnsafe(1, context)
     Metric.withAttributes(TaskMetrics.duration, task).updateUnsafe(took, context)
-    if (outcome === "lost")
-      log(Effect.logError(`fiberbus: the background task ${name} was interrupted: its lease is lost`))
-    else if (exit._tag === "Failure" && !closed) {
+    // To be interrupted at shutdown is no trouble, and of a lost lease its own error tells.
+    const isUsual = outcome === "lost" || (closed && outcome === "interrupted")
+    if (exit._tag === "Failure" && !isUsual) {
       log(Effect.logError(`fiberbus: the background task ${name} ${outcome}`, exit.cause))
     }
     options.onEnd(startedAt, outcome, exit, took)
@@ -94,7 +94,10 @@ export const make = <A, E>(options: {
     if (exit._tag === "Success") return over(outcomeOf(exit.value), exit.value, startedAt!)
     const error = exit.cause.reasons.find(Cause.isFailReason)?.error
     if (error !== undefined && error.reason !== "Lost") return refused(run, error.reason, error)
-    if (error !== undefined) return over("lost", Exit.interrupt(), startedAt!)
+    if (error !== undefined) {
+      log(Effect.logError(`fiberbus: the background task ${name} was interrupted: ${error.message}`))
+      return over("lost", Exit.interrupt(), startedAt!)
+    }
     if (startedAt === undefined) return refused(run, "Closed")
     const outcome = Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "died"
     return over(outcome, Exit.failCause(exit.cause as Cause.Cause<never>), startedAt)
