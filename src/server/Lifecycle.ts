@@ -1,7 +1,7 @@
 /**
  * Says when a program is ready and when it stops, and does what is to be done then.
  *
- * `Lifecycle.managed` is around the whole: `Layer.launch(AppLive.pipe(Lifecycle.managed, Layer.provide(TransportLive)))`. In what
+ * `Lifecycle.managed` is around the whole: `Supervision.launch(AppLive.pipe(Lifecycle.managed, Layer.provide(TransportLive)))`. In what
  * follows from it, in this order:
  *
  * 1. The Layers are built: the program serves.
@@ -26,6 +26,7 @@ import * as Place from "./internal/place.ts"
 import * as Probe from "./internal/probe.ts"
 import * as WindDown from "./internal/windDown.ts"
 
+import * as Supervision from "./Supervision.ts"
 import * as TaskMetrics from "./TaskMetrics.ts"
 
 export { DependencyMissing } from "./internal/probe.ts"
@@ -159,13 +160,17 @@ const make = Effect.gen(function* () {
   const parts = { dependencies: new Set<Dependency>(), onReady: new Set<Hook>(), onStop: new Set<Hook>() }
 
   const begin = Effect.gen(function* () {
-    yield* Effect.addFinalizer(() =>
+    const stop = yield* Effect.cached(
       Effect.suspend(() => {
         change({ _tag: "Stopping" })
         Deferred.doneUnsafe(isReady, Effect.interrupt)
         return Effect.forEach([...parts.onStop].reverse(), runHook(WindDown.withinReal), { discard: true })
       })
     )
+    yield* Effect.addFinalizer(() => stop)
+    // Under Supervision.launch services shut down before any Layer closes; the hooks come before that.
+    const supervisor = yield* Supervision.Supervisor
+    if (supervisor !== undefined) yield* entered(supervisor.before, stop)
     const waiting = new Set([...parts.dependencies].map(({ name }) => name))
     const show = () => change({ _tag: "Starting", waitingFor: [...waiting] })
     show()

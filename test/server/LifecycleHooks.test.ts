@@ -15,7 +15,7 @@ import {
   Stream
 } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, Caller, Handlers, Lifecycle, Memory, Service, Transport } from "fiberbus"
+import { Action, Caller, Handlers, Lifecycle, Memory, Service, Supervision, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import * as Envelope from "../../src/wire/Envelope.ts"
@@ -143,6 +143,31 @@ describe("The life of a program", () => {
         "Error: fiberbus: the hook of Lifecycle.onStop failed",
         "stopped"
       ])
+    })
+  )
+
+  it.effect("has its stop hooks before the services shut down, also under Supervision.launch", () =>
+    Effect.gen(function* () {
+      const { lines, tell, during } = story()
+      const broker = Memory.makeBroker()
+      const transport = Memory.layerOptions({ broker })
+      const farewell = Effect.gen(function* () {
+        const users = yield* Caller.make(Users)
+        yield* tell(`${yield* users.name()} still answers`)
+        yield* tell((yield* Lifecycle.state)._tag)
+      })
+      const App = Layer.mergeAll(UsersLive, during("service"), Lifecycle.onStop(farewell)).pipe(
+        Lifecycle.managed,
+        Layer.provide(transport),
+        Layer.provide(Logger.layer([Logger.make(({ message }) => lines.push(String(message).slice(0, 23)))]))
+      )
+      const running = yield* Effect.forkChild(Supervision.launch(App), { startImmediately: true })
+      yield* Effect.provide(Lifecycle.isServed(Users), Layer.fresh(transport))
+      yield* Fiber.interrupt(running)
+      assert.deepStrictEqual(
+        lines.filter((line) => !line.includes("shut")),
+        ["service opens", "Ada still answers", "Stopping", "service closes"]
+      )
     })
   )
 
