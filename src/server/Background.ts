@@ -22,7 +22,7 @@ import * as Name from "../contract/Name.ts"
 import { Deadline } from "../policy/Deadline.ts"
 import type { Lease } from "../transport/Lease.ts"
 import type { Transport } from "../transport/Transport.ts"
-import * as Observed from "./internal/observed.ts"
+import * as Followed from "./internal/followed.ts"
 import * as Place from "./internal/place.ts"
 import * as Runs from "./internal/runs.ts"
 import * as Tasks from "./internal/tasks.ts"
@@ -193,7 +193,7 @@ const make = Effect.fnUntraced(function* (
     Context.add(Deadline, undefined)
   )
 
-  const observed = yield* Observed.make<State>({
+  const followed = yield* Followed.make<State>({
     paused: false,
     nextAt: undefined,
     running: 0,
@@ -202,7 +202,7 @@ const make = Effect.fnUntraced(function* (
     skipped: 0,
     last: undefined
   })
-  const change = (part: Partial<State>) => observed.set({ ...observed.current(), ...part })
+  const change = (part: Partial<State>) => followed.set({ ...followed.current(), ...part })
 
   const runs = Runs.make<unknown, unknown>({
     name,
@@ -212,13 +212,13 @@ const make = Effect.fnUntraced(function* (
     queue: overlap === "queue",
     lease: options.oncePerFleet === true ? {} : options.oncePerFleet || undefined,
     onEnd: (startedAt, outcome, exit, millis) => {
-      const { runs } = observed.current()
+      const { runs } = followed.current()
       change({
         runs: { ...runs, [outcome]: runs[outcome] + 1 },
         last: { startedAt: DateTime.makeUnsafe(startedAt), duration: Duration.millis(millis), outcome, exit }
       })
     },
-    onSkip: () => change({ skipped: observed.current().skipped + 1 }),
+    onSkip: () => change({ skipped: followed.current().skipped + 1 }),
     onChange: () => change({ running: runs.running(), waiting: runs.isWaiting() })
   })
   // Runs end after the last tick: see the order of what follows.
@@ -235,7 +235,7 @@ const make = Effect.fnUntraced(function* (
       while (tick !== undefined) {
         show(tick)
         yield* Ticks.until(tick.atMillis)
-        if (!observed.current().paused) runs.ask(tick)
+        if (!followed.current().paused) runs.ask(tick)
         tick = yield* ticks(Math.max(tick.atMillis, clock.currentTimeMillisUnsafe()))
       }
       show(undefined)
@@ -266,8 +266,8 @@ const make = Effect.fnUntraced(function* (
     pause: Effect.sync(() => change({ paused: true })),
     resume: Effect.sync(() => change({ paused: false })),
     reschedule: follow,
-    state: Effect.sync(observed.current),
-    states: observed.changes
+    state: Effect.sync(followed.current),
+    states: followed.changes
   }
   return handle
 })

@@ -21,7 +21,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
-import * as Observed from "./internal/observed.ts"
+import * as Followed from "./internal/followed.ts"
 import * as Place from "./internal/place.ts"
 import * as Probe from "./internal/probe.ts"
 import * as WindDown from "./internal/windDown.ts"
@@ -151,10 +151,10 @@ const entered = <A>(set: Set<A>, value: A) =>
 
 const make = Effect.gen(function* () {
   const context = yield* Effect.context<never>()
-  const observed = yield* Observed.make<State>({ _tag: "Starting", waitingFor: [] })
+  const followed = yield* Followed.make<State>({ _tag: "Starting", waitingFor: [] })
   const isReady = yield* Deferred.make<void>()
   const change = (state: State) => {
-    observed.set(state)
+    followed.set(state)
     TaskMetrics.ready.updateUnsafe(state._tag === "Ready" ? 1 : 0, context)
   }
   const parts = { dependencies: new Set<Dependency>(), onReady: new Set<Hook>(), onStop: new Set<Hook>() }
@@ -192,8 +192,8 @@ const make = Effect.gen(function* () {
   })
 
   return Lifecycle.of({
-    state: Effect.sync(observed.current),
-    states: observed.changes,
+    state: Effect.sync(followed.current),
+    states: followed.changes,
     ready: Deferred.await(isReady),
     parts: { ...parts, begin }
   })

@@ -14,7 +14,7 @@ import { Deadline } from "../../policy/Deadline.ts"
 import type { Handle, Options, State } from "../Daemon.ts"
 import * as Request from "../Request.ts"
 import * as TaskMetrics from "../TaskMetrics.ts"
-import * as Observed from "./observed.ts"
+import * as Followed from "./followed.ts"
 import * as WindDown from "./windDown.ts"
 
 /** The waits of a daemon that says nothing: 100 ms doubling to 30 s, varied by a fifth, endless. */
@@ -37,10 +37,10 @@ export const make = Effect.fnUntraced(function* <E>(
   const runFork = Effect.runForkWith(context)
   const daemon = { daemon: name }
   const steadyMillis = Duration.toMillis(Duration.fromInputUnsafe(options.steadyAfter ?? "1 minute"))
-  const observed = yield* Observed.make<State>({ _tag: "Stopped" })
+  const followed = yield* Followed.make<State>({ _tag: "Stopped" })
   const gauge = Metric.withAttributes(TaskMetrics.daemonState, daemon)
   const change = (state: State) => {
-    observed.set(state)
+    followed.set(state)
     gauge.updateUnsafe(state._tag === "Running" ? 1 : state._tag === "GivenUp" ? -1 : 0, context)
   }
   const now = () => clock.currentTimeMillisUnsafe()
@@ -109,7 +109,7 @@ export const make = Effect.fnUntraced(function* <E>(
       return Effect.andThen(
         WindDown.fibers([fiber], options.grace ?? 0),
         Effect.sync(() => {
-          if (observed.current()._tag !== "Done") change({ _tag: "Stopped" })
+          if (followed.current()._tag !== "Done") change({ _tag: "Stopped" })
         })
       )
     })
@@ -120,8 +120,8 @@ export const make = Effect.fnUntraced(function* <E>(
     start: lock.withPermit(start),
     stop: lock.withPermit(stop),
     restart: lock.withPermit(Effect.andThen(stop, start)),
-    state: Effect.sync(observed.current),
-    states: observed.changes
+    state: Effect.sync(followed.current),
+    states: followed.changes
   }
   return handle
 })
