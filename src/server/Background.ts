@@ -19,15 +19,14 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import * as Name from "../contract/Name.ts"
-import { Deadline } from "../policy/Deadline.ts"
 import type { Lease } from "../transport/Lease.ts"
 import type { Transport } from "../transport/Transport.ts"
+import * as Apart from "./internal/apart.ts"
 import * as Followed from "./internal/followed.ts"
 import * as Place from "./internal/place.ts"
 import * as Runs from "./internal/runs.ts"
 import * as Tasks from "./internal/tasks.ts"
 import * as Ticks from "./internal/ticks.ts"
-import * as Request from "./Request.ts"
 
 export type { Outcome } from "./internal/runs.ts"
 export { DuplicateName } from "./internal/tasks.ts"
@@ -187,11 +186,7 @@ const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Handle, any, any> {
   const clock = yield* Clock.Clock
   const overlap = options.overlap ?? "skip"
-  // Built below a request it is still no part of it.
-  const context = (yield* Effect.context<any>()).pipe(
-    Context.add(Request.Slot, undefined),
-    Context.add(Deadline, undefined)
-  )
+  const context = yield* Apart.context
 
   const followed = yield* Followed.make<State>({
     paused: false,
@@ -206,7 +201,7 @@ const make = Effect.fnUntraced(function* (
 
   const runs = Runs.make<unknown, unknown>({
     name,
-    effect: Effect.scoped(effect) as Effect.Effect<unknown, unknown>,
+    effect: Apart.traced(Effect.scoped(effect), `background ${name}`, context) as Effect.Effect<unknown, unknown>,
     context,
     limit: typeof overlap === "object" ? Math.max(1, overlap.beside) : 1,
     queue: overlap === "queue",

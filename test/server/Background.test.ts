@@ -16,7 +16,8 @@ import {
   Ref,
   Schedule,
   Scope,
-  Stream
+  Stream,
+  Tracer
 } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, Background, Caller, Handlers, Memory, Request, Service, type Transport } from "fiberbus"
@@ -501,6 +502,37 @@ describe("The name of a task", () => {
     assert.throws(() => Background.Service<Task>()(""), /it is empty/)
   })
 })
+
+it.effect("Each run begins a trace where there is a tracer, whatever its Layer was built in", () =>
+  Effect.gen(function* () {
+    const spans: Array<Tracer.Span> = []
+    const tracer = Tracer.make({
+      span: (options) => {
+        const span = new Tracer.NativeSpan(options)
+        spans.push(span)
+        return span
+      }
+    })
+    yield* build(Background.layer("task", minute, Effect.withSpan(Effect.void, "inside"))).pipe(
+      Effect.withSpan("start of the program"),
+      Effect.provideService(Tracer.Tracer, tracer)
+    )
+    yield* TestClock.adjust("2 minutes")
+    assert.deepStrictEqual(
+      spans.map(({ name, parent }) => [
+        name,
+        Option.match(parent, { onNone: () => "", onSome: ({ spanId }) => spanId })
+      ]),
+      [
+        ["start of the program", ""],
+        ["background task", ""],
+        ["inside", spans[1]!.spanId],
+        ["background task", ""],
+        ["inside", spans[3]!.spanId]
+      ]
+    )
+  })
+)
 
 it.effect("A task whose Layer is built below a request is no part of that", () =>
   Effect.gen(function* () {

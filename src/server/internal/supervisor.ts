@@ -1,7 +1,6 @@
 /** Runs a daemon, starts it again by its schedule, and stops it. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,10 +9,9 @@ import * as Metric from "effect/Metric"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
-import { Deadline } from "../../policy/Deadline.ts"
 import type { Handle, Options, State } from "../Daemon.ts"
-import * as Request from "../Request.ts"
 import * as TaskMetrics from "../TaskMetrics.ts"
+import * as Apart from "./apart.ts"
 import * as Followed from "./followed.ts"
 import * as WindDown from "./windDown.ts"
 
@@ -29,11 +27,7 @@ export const make = Effect.fnUntraced(function* <E>(
   options: Options<E>
 ) {
   const clock = yield* Clock.Clock
-  // Built below a request it is still no part of it.
-  const context = (yield* Effect.context<any>()).pipe(
-    Context.add(Request.Slot, undefined),
-    Context.add(Deadline, undefined)
-  )
+  const context = yield* Apart.context
   const runFork = Effect.runForkWith(context)
   const daemon = { daemon: name }
   const steadyMillis = Duration.toMillis(Duration.fromInputUnsafe(options.steadyAfter ?? "1 minute"))
@@ -53,7 +47,7 @@ export const make = Effect.fnUntraced(function* <E>(
     let restarts = 0
     while (true) {
       const since = now()
-      const exit = yield* Effect.exit(Effect.scoped(effect))
+      const exit = yield* Effect.exit(Effect.scoped(effect) as Effect.Effect<unknown, E>)
       if (exit._tag === "Success" && options.onSuccess !== "restart") return change({ _tag: "Done", restarts })
       const cause = exit._tag === "Failure" ? exit.cause : undefined
       if (now() - since >= steadyMillis) step = yield* begin
