@@ -113,7 +113,7 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
 }
 
 /** Examples of several files or processes, which have tests of their own below. */
-const folders = ["11_two_processes"]
+const folders = ["11_two_processes", "21_cpu_bound"]
 /** What is no example itself, but a part of one. */
 const parts = { shop: "09_shop.ts" }
 
@@ -308,6 +308,23 @@ describe("the demo", () => {
       })
     )
   }
+})
+
+describe("examples in folders", () => {
+  it.live("21_cpu_bound: pings are answered while a thread counts primes", () =>
+    Effect.gen(function* () {
+      const ended = yield* run("21_cpu_bound/main.ts")
+      assertWell(ended)
+      assertTranscript(ended.stdout, [
+        "step    25 percent, and a ping: pong",
+        "step    50 percent, and a ping: pong",
+        "step    75 percent, and a ping: pong",
+        "step    100 percent, and a ping: pong",
+        "result  148933 primes",
+        "error   10000000 is the most"
+      ])
+    })
+  )
 })
 
 it.layer(RedisServer.layer)("over Redis", (it) => {
