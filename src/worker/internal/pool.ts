@@ -54,7 +54,8 @@ export interface Job {
   readonly id: number
   readonly action: string
   readonly payload: unknown
-  readonly remainingMillis: number | undefined
+  /** When nobody waits for it any more, by `performance.now`. */
+  readonly deadline: number | undefined
   /** Not longer than the handler's own fibers are many: each waits until its step is passed on. */
   readonly events: Queue.Queue<Event>
   readonly over: Deferred.Deferred<void>
@@ -108,7 +109,8 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
     thread.job = job
     job.thread = thread
     job.begun = performance.now()
-    const { action, id, payload, remainingMillis } = job
+    const { action, deadline, id, payload } = job
+    const remainingMillis = deadline === undefined ? undefined : deadline - job.begun
     thread.post({ _tag: "Run", job: id, action, payload, remainingMillis })
   }
 
@@ -264,7 +266,8 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
     submit: (action, payload, remainingMillis) =>
       Effect.map(Queue.unbounded<Event>(), (events) => {
         const over = Deferred.makeUnsafe<void>()
-        const job: Job = { id: jobs++, action, payload, remainingMillis, events, over, thread: undefined, begun: 0 }
+        const deadline = remainingMillis === undefined ? undefined : performance.now() + remainingMillis
+        const job: Job = { id: jobs++, action, payload, deadline, events, over, thread: undefined, begun: 0 }
         const thread = idle.pop()
         if (thread !== undefined) begin(thread, job)
         else if (alive === 0) end(job, { _tag: "NoThreads" })
