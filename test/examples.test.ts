@@ -109,6 +109,70 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "pay     DeadlineExceeded, started: unknown",
     "shop    looks for the price of a spoon, attempt 1",
     "price   no answer within 300 ms"
+  ],
+  "22_rest.ts": [
+    "http   GET /stock/mug: 200 ok, 3 left",
+    "call   took 2, 1 left",
+    "http   POST /stock/mug/take: 409 SoldOut, 1 left",
+    "call   takes the last one",
+    "task   no mug left, orders 5",
+    "event  5 × mug delivered",
+    "http   GET /stock/mug: 200 ok, 5 left"
+  ],
+  "23_fan_out.ts": ["prices  0, 10, 20, 30, 40, … 30 of them", "most    4 asked at once"],
+  "24_producer_consumer.ts": ["printed  12 of 12 pages", "ahead    3 at most: two in the queue, one with the printer"],
+  "25_worker_pool.ts": ["cooked  9 dishes", "stoves  1, 2, 3"],
+  "26_gather.ts": [
+    "list    12, 40; failed: NotSold, NotSold",
+    "north   40",
+    "south   NotSold",
+    "best    9, by 2 of 3 shops"
+  ],
+  "27_timeouts.ts": [
+    "A call",
+    "maps    looks for a route",
+    "caller  no answer within 50 ms",
+    "maps    has stopped looking",
+    "An inherited deadline",
+    "maps    was given what trips had left",
+    "A part of a handler",
+    "caller  no news of traffic",
+    "A whole workflow, which may fail to end in time",
+    "maps    looks for a route",
+    "maps    has stopped looking",
+    "caller  takes the train"
+  ],
+  "28_shared_state.ts": ["careless  votes were lost", "careful   10 of 10", "logs in", "tokens    10 × token-1"],
+  "29_cache_aside.ts": [
+    "cache     in memory",
+    "database  asked for 1",
+    "caller    Ada",
+    "caller    Ada",
+    "database  asked for 1",
+    "caller    Ada Lovelace",
+    "database  asked for 2",
+    "caller    no user 2",
+    "caller    no user 2"
+  ],
+  "30_counter.ts": ["counted  in memory", "tickets  100, all different: true", "last     100"],
+  "31_status_service.ts": [
+    "registry  data_processor has started",
+    "monitor   a heartbeat: healthy",
+    "caller    sum 6",
+    "caller    there was no data",
+    "monitor   a heartbeat: shutting_down",
+    "caller    shutting_down, 1 request for it"
+  ],
+  "32_registration.ts": [
+    "users         created Ada",
+    "mail          opened a box for u-Ada",
+    "mail          wrote to Ada",
+    "caller        registered as u-Ada",
+    "users         created Eve",
+    "mail          opened a box for u-Eve",
+    "mail          closed box-u-Eve",
+    "users         deleted u-Eve",
+    "caller        refused: no letters to Eve"
   ]
 }
 
@@ -356,6 +420,28 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       assertTranscript(ended.stdout, [/^over {3}(rediss?|unix):\/\/.* \(at-most-once\)$/, "total  5"])
     })
   )
+
+  it.effect("22_rest.ts says the same over Redis", () =>
+    Effect.gen(function* () {
+      const { url } = yield* withUrl
+      const ended = yield* run("22_rest.ts", { args: ["--redis", url] })
+      assertWell(ended)
+      assertTranscript(ended.stdout, transcripts["22_rest.ts"]!)
+    })
+  )
+
+  for (const name of ["29_cache_aside.ts", "30_counter.ts"]) {
+    it.effect(`${name} says with Redis what it says in memory`, () =>
+      Effect.gen(function* () {
+        const { env } = yield* withUrl
+        const ended = yield* run(name, { env })
+        assertWell(ended)
+        const [first, ...rest] = linesOf(ended.stdout)
+        assert.match(first!, /in Redis$/)
+        assert.deepStrictEqual(rest, transcripts[name]!.slice(1))
+      })
+    )
+  }
 
   it.effect("11_two_processes: SIGTERM lets a running handler answer its caller, then closes the server", () =>
     Effect.gen(function* () {
