@@ -177,7 +177,7 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
 }
 
 /** Examples of several files or processes, which have tests of their own below. */
-const folders = ["11_two_processes", "21_cpu_bound"]
+const folders = ["11_two_processes", "21_cpu_bound", "33_mixed_fleet"]
 /** What is no example itself, but a part of one. */
 const parts = { shop: "09_shop.ts" }
 
@@ -442,6 +442,24 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       })
     )
   }
+
+  it.effect("33_mixed_fleet: a peer of another language is called, streamed and heard", () =>
+    Effect.gen(function* () {
+      const { env } = yield* withUrl
+      const ended = yield* run("33_mixed_fleet/main.ts", { env })
+      assertWell(ended)
+      assertTranscript(ended.stdout, [
+        /^fleet {3}Python's Daebus is (installed: daebus_service\.py is started|not installed: a stand-in .*)$/,
+        /^call {4}2 \+ 40 is 42, says (Daebus|the stand-in)$/,
+        /^hops {4}twice 21 is 42, says Node, who asked (Daebus|the stand-in)$/,
+        'stream  Progress {"step":1}',
+        'stream  Progress {"step":2}',
+        'stream  Success {"counted":3}',
+        "error   no such user",
+        "events  daebus heard Grüße"
+      ])
+    })
+  )
 
   it.effect("11_two_processes: SIGTERM lets a running handler answer its caller, then closes the server", () =>
     Effect.gen(function* () {
