@@ -22,15 +22,17 @@ export type Fate =
 export interface Script {
   /** What becomes of a frame sent to a service, by how many went there before it. Default: it arrives. */
   readonly request?: (index: number, frame: Record<string, any>) => Fate | undefined
+  /** The same for what a caller says about a request on its way. */
+  readonly control?: (index: number, frame: Record<string, any>) => Fate | undefined
   /** The same for frames sent to an inbox. */
   readonly reply?: (index: number, frame: Record<string, any>) => Fate | undefined
 }
 
 export interface Scripted {
   readonly layer: Layer.Layer<Transport.Transport>
-  /** Requests that left, as they were written; those that take one back are in `cancels`. */
+  /** Requests that left, as they were written; what a caller said about them is in `controls`. */
   readonly requests: Array<Record<string, any>>
-  readonly cancels: Array<Record<string, any>>
+  readonly controls: Array<Record<string, any>>
 }
 
 const failed = (sent: "no" | "unknown") =>
@@ -45,7 +47,7 @@ const failed = (sent: "no" | "unknown") =>
 /** Makes one, with an account of what was sent. */
 export const make = (script: Script): Scripted => {
   const requests: Array<Record<string, any>> = []
-  const cancels: Array<Record<string, any>> = []
+  const controls: Array<Record<string, any>> = []
   const layer = Layer.effect(
     Transport.Transport,
     Effect.map(Effect.context<never>(), (context) => {
@@ -57,8 +59,8 @@ export const make = (script: Script): Scripted => {
       const fateOf = (frame: Record<string, any>): Fate => {
         if (frame["status"] !== undefined) return script.reply?.(replies++, frame) ?? "arrives"
         if (frame["action"] === undefined) {
-          cancels.push(frame)
-          return "arrives"
+          controls.push(frame)
+          return script.control?.(controls.length - 1, frame) ?? "arrives"
         }
         const fate = script.request?.(asked++, frame) ?? "arrives"
         if (fate !== "refused") requests.push(frame)
@@ -94,7 +96,7 @@ export const make = (script: Script): Scripted => {
       return { ...inner, send }
     })
   )
-  return { layer, requests, cancels }
+  return { layer, requests, controls }
 }
 
 /** Lets real turns of the event loop pass, in which frames travel. */

@@ -16,18 +16,39 @@ import type { Policy } from "../policy/Policy.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import type { CallError } from "./CallError.ts"
+import type { Declined } from "./Declined.ts"
+import type { Answers } from "./internal/answers.ts"
 import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
+import { defaultWindow, maxWindow } from "./internal/flow.ts"
 import { type Inbox, inbox } from "./internal/inbox.ts"
+
+export { Declined } from "./Declined.ts"
 
 /** What may be said for one call. */
 export interface CallOptions {
-  /** Time from the start of the call to its final answer. Default: the action's `Action.Timeout`, or 5 seconds. */
+  /**
+   * Time from the start of the call to its final answer; of an action with `items`, the longest time without a sign of its
+   * service. Default: the action's `Action.Timeout`, or 5 seconds.
+   */
   readonly timeout?: Duration.Input
   /** Travels with the request; the handler finds it as `Request.current`'s headers. */
   readonly headers?: { readonly [name: string]: string }
   /** In place of the caller's policies; `[]` for none. */
   readonly policies?: ReadonlyArray<Policy>
+}
+
+/** What may be said for one streamed call. */
+export interface StreamOptions extends CallOptions {
+  /** Steps or items that the service may be ahead of the stream's consumer, 1 to 65,536; then it waits. Default 256. */
+  readonly window?: number
+}
+
+/** An answer to each question that the action may ask. Failing with `Declined` refuses one. */
+export type AnswersOf<A extends Action.Any, R> = {
+  readonly [Name in keyof A["asks"]]: (
+    question: A["asks"][Name]["ask"]["Type"]
+  ) => Effect.Effect<A["asks"][Name]["answer"]["Type"], Declined, R>
 }
 
 /** What may be said for all calls of a caller. */
@@ -42,33 +63,65 @@ export interface Options {
 /** What a streamed call brings: any number of steps, then one result. */
 export type Event<Progress, Success> = Call.Event<Progress, Success>
 
-type Arguments<Payload> = 0 extends 1 & Payload
-  ? [payload: any, options?: CallOptions]
+type Arguments<Payload, Options> = 0 extends 1 & Payload
+  ? [payload: any, options?: Options]
   : [Payload] extends [void]
-    ? [options?: CallOptions]
+    ? [options?: Options]
     : {} extends Payload
-      ? [payload?: Payload, options?: CallOptions]
-      : [payload: Payload, options?: CallOptions]
+      ? [payload?: Payload, options?: Options]
+      : [payload: Payload, options?: Options]
+
+type Conversing<A extends Action.Any, Options, R> = [Action.Payload<A>] extends [void]
+  ? [options: Options & { readonly answers: AnswersOf<A, R> }]
+  : [payload: Action.Payload<A>, options: Options & { readonly answers: AnswersOf<A, R> }]
 
 /** One action, ready to be called. */
 export interface Method<A extends Action.Any> {
   /** Calls and waits for the result. The timeout covers all attempts that the policies make, and the waits between them. */
-  (...args: Arguments<Action.Payload<A>>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError>
+  (...args: Arguments<Action.Payload<A>, CallOptions>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError>
   /**
-   * Calls and streams the steps as they come, then the result. The timeout covers the whole call; ending the stream early
-   * forgets the call. At most 1,024 steps wait for a slow consumer; then the stream fails.
+   * Calls and streams the steps as they come, then the result. The timeout covers the whole call; ending the stream early stops
+   * the handler. A fiberbus service waits for a slow consumer (`window`); of others at most 1,024 steps wait, then the stream fails.
+   * A step that was lost ends the stream with `ConnectionLost`.
    */
   readonly stream: (
-    ...args: Arguments<Action.Payload<A>>
+    ...args: Arguments<Action.Payload<A>, StreamOptions>
   ) => Stream.Stream<Event<Action.Progress<A>, Action.Success<A>>, Action.Error<A> | CallError>
   /**
    * Fires and forgets: the number of processes the request reached, as far as the transport can tell; 0 is no error.
    */
-  readonly send: (...args: Arguments<Action.Payload<A>>) => Effect.Effect<number, CallError>
+  readonly send: (...args: Arguments<Action.Payload<A>, CallOptions>) => Effect.Effect<number, CallError>
 }
 
-/** A caller of a service: a {@link Method} per action, by its name. */
-export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionName<S>]: Method<S["actions"][Name]> }
+/** One action that asks its caller on the way, ready to be called: every question needs its answer. */
+export interface AskingMethod<A extends Action.Any> {
+  /** @see {@link Method} */
+  <R = never>(...args: Conversing<A, CallOptions, R>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError, R>
+  readonly stream: <R = never>(
+    ...args: Conversing<A, StreamOptions, R>
+  ) => Stream.Stream<Event<Action.Progress<A>, Action.Success<A>>, Action.Error<A> | CallError, R>
+}
+
+/**
+ * One action that answers with a stream, ready to be called.
+ *
+ * The items come in order and none twice; one that was lost ends the stream with `ConnectionLost`. The service waits while the
+ * consumer is `window` items behind, and ending the stream early stops it. There is no limit to how long the stream lasts: it
+ * ends with `DeadlineExceeded` when nothing is heard of the service for the `timeout`.
+ */
+export type StreamMethod<A extends Action.Any> = (
+  ...args: Arguments<Action.Payload<A>, StreamOptions>
+) => Stream.Stream<Action.Items<A>, Action.Error<A> | CallError>
+
+/** The method of an action, by what it does. */
+export type MethodOf<A extends Action.Any> = [Action.Items<A>] extends [never]
+  ? keyof A["asks"] extends never
+    ? Method<A>
+    : AskingMethod<A>
+  : StreamMethod<A>
+
+/** A caller of a service: a {@link MethodOf} each action, by its name. */
+export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionName<S>]: MethodOf<S["actions"][Name]> }
 
 /**
  * Makes a caller, usable while the Scope is open.
@@ -95,7 +148,9 @@ const toMethod = (inbox: Inbox, service: string, action: Action.Any, caller: Opt
     payload: SchemaCodec.isVoid(action.payload) ? emptyObject : SchemaCodec.make(action.payload),
     success: SchemaCodec.make(action.success),
     error: codec(action.error),
-    progress: codec(action.progress)
+    progress: codec(action.progress),
+    items: codec(action.items),
+    asks: Object.keys(action.asks).length === 0 ? undefined : new Map(Object.entries(action.asks).map(toAsk))
   })
   // What may be left out is a struct without a field that must be there.
   const absent = action.payload.ast._tag === "Objects" ? {} : undefined
@@ -106,8 +161,12 @@ const toMethod = (inbox: Inbox, service: string, action: Action.Any, caller: Opt
     : <A>(run: Run<A>) =>
         (payload?: unknown, options?: CallOptions) =>
           run(method, payload === undefined ? absent : payload, resolve(method, caller, options))
+  if (method.items !== undefined) return using(streamed)
   return Object.assign(using(unary), { stream: using(streamed), send: using(Call.oneWay) })
 }
+
+const toAsk = ([name, { answer, ask }]: [string, Action.Question]) =>
+  [name, { ask: SchemaCodec.make(ask), answer: SchemaCodec.make(answer) }] as const
 
 // Without policies a call pays for none.
 const unary: Run<Effect.Effect<any, any>> = (method, payload, settings) =>
@@ -148,7 +207,7 @@ export interface Dynamic {
   readonly stream: (
     action: string,
     payload?: Json,
-    options?: CallOptions
+    options?: StreamOptions
   ) => Stream.Stream<Event<Json, Json>, CallError>
   readonly send: (action: string, payload?: Json, options?: CallOptions) => Effect.Effect<number, CallError>
 }
@@ -172,7 +231,9 @@ export const dynamic = (
         payload: undefined,
         success: undefined,
         error: undefined,
-        progress: undefined
+        progress: undefined,
+        items: undefined,
+        asks: undefined
       })
     const using =
       <A>(run: Run<A>) =>
@@ -191,11 +252,13 @@ const emptyObject: SchemaCodec.SchemaCodec<any> = {
 const resolve = (
   method: Call.Method,
   caller: Options | undefined,
-  options: CallOptions | undefined
+  options: (StreamOptions & { readonly answers?: Answers }) | undefined
 ): Call.Settings => ({
   timeoutMillis: options?.timeout === undefined ? method.timeoutMillis : toTimeout(options.timeout),
   headers: options?.headers,
-  policies: options?.policies ?? caller?.policies ?? none
+  policies: options?.policies ?? caller?.policies ?? none,
+  window: Math.min(maxWindow, Math.max(1, Math.floor(options?.window ?? defaultWindow))),
+  answers: options?.answers
 })
 
 const none: ReadonlyArray<Policy> = []

@@ -27,13 +27,36 @@ export type ToSchema<Input> = Input extends AnySchema
       : never
     : never
 
+/** What a service may ask its caller on the way, and what it is told. */
+export interface Question<out Ask extends AnySchema = AnySchema, out Answer extends AnySchema = AnySchema> {
+  readonly ask: Ask
+  readonly answer: Answer
+}
+
+/** The questions of an action, by name. */
+export interface Questions {
+  readonly [name: string]: Question
+}
+
+/** Questions as they may be given: schemas, or fields of structs. */
+export interface QuestionsInput {
+  readonly [name: string]: { readonly ask: SchemaInput; readonly answer: SchemaInput }
+}
+
+/** The questions that an input stands for. */
+export type ToQuestions<Input extends QuestionsInput> = {
+  readonly [Name in keyof Input]: Question<ToSchema<Input[Name]["ask"]>, ToSchema<Input[Name]["answer"]>>
+}
+
 /** An action of a service. */
 export interface Action<
   in out Name extends string,
   out Payload extends AnySchema = Schema.Void,
   out Success extends AnySchema = Schema.Void,
   out Error extends AnySchema = Schema.Never,
-  out Progress extends AnySchema = Schema.Never
+  out Progress extends AnySchema = Schema.Never,
+  out Items extends AnySchema = Schema.Never,
+  out Asks extends Questions = {}
 > extends Pipeable {
   readonly [TypeId]: typeof TypeId
   readonly name: Name
@@ -41,6 +64,8 @@ export interface Action<
   readonly success: Success
   readonly error: Error
   readonly progress: Progress
+  readonly items: Items
+  readonly asks: Asks
   readonly annotations: Context.Context<never>
 }
 
@@ -52,6 +77,8 @@ export interface Any extends Pipeable {
   readonly success: AnySchema
   readonly error: AnySchema
   readonly progress: AnySchema
+  readonly items: AnySchema
+  readonly asks: Questions
   readonly annotations: Context.Context<never>
 }
 
@@ -63,6 +90,8 @@ export type Success<A extends Any> = A["success"]["Type"]
 export type Error<A extends Any> = A["error"]["Type"]
 /** What a handler may send on the way to its result. */
 export type Progress<A extends Any> = A["progress"]["Type"]
+/** What a handler streams, where an action answers with a stream. */
+export type Items<A extends Any> = A["items"]["Type"]
 
 /** True for values made by {@link make}. */
 export const isAction = (value: unknown): value is Any => typeof value === "object" && value !== null && TypeId in value
@@ -77,36 +106,85 @@ export const Idempotent = Context.Reference<boolean>("fiberbus/contract/Action/I
   defaultValue: () => false
 })
 
+/** The parts of an action that ends in one result. */
+export interface CallParts<
+  Payload extends SchemaInput,
+  Success extends SchemaInput,
+  Error extends SchemaInput,
+  Progress extends SchemaInput,
+  Asks extends QuestionsInput
+> {
+  readonly payload?: Payload
+  readonly success?: Success
+  readonly error?: Error
+  /** Steps that the handler may send before its result. */
+  readonly progress?: Progress
+  /** Questions that the handler may ask its caller before its result. */
+  readonly asks?: Asks
+}
+
+/** The parts of an action that answers with a stream. */
+export interface StreamParts<Payload extends SchemaInput, Error extends SchemaInput, Items extends SchemaInput> {
+  readonly payload?: Payload
+  readonly error?: Error
+  /** One of what the handler's `Stream` emits, and its caller's. */
+  readonly items: Items
+}
+
 /**
  * Describes an action.
  *
  * Shape: each part is a Schema or the fields of a struct. Left out, `payload` and `success` are `Schema.Void`,
- * `error` and `progress` are `Schema.Never`. Values cross as `Schema.toCodecJson` writes them, so a Date or a Map may be
- * part of them.
+ * `error` and `progress` are `Schema.Never`. With `items` the action answers with a Stream of them in place of a result.
+ * Values cross as `Schema.toCodecJson` writes them, so a Date or a Map may be part of them.
  * Errors: throws `InvalidName` for a name that cannot be used.
  */
-export const make = <
-  const Name extends string,
-  Payload extends SchemaInput = Schema.Void,
-  Success extends SchemaInput = Schema.Void,
-  Error extends SchemaInput = Schema.Never,
-  Progress extends SchemaInput = Schema.Never
->(
-  name: Name,
-  options?: {
-    readonly payload?: Payload
-    readonly success?: Success
-    readonly error?: Error
-    readonly progress?: Progress
-  }
-): Action<Name, ToSchema<Payload>, ToSchema<Success>, ToSchema<Error>, ToSchema<Progress>> => {
+export const make: {
+  <
+    const Name extends string,
+    Items extends SchemaInput,
+    Payload extends SchemaInput = Schema.Void,
+    Error extends SchemaInput = Schema.Never
+  >(
+    name: Name,
+    parts: StreamParts<Payload, Error, Items>
+  ): Action<Name, ToSchema<Payload>, Schema.Void, ToSchema<Error>, Schema.Never, ToSchema<Items>>
+  <
+    const Name extends string,
+    Payload extends SchemaInput = Schema.Void,
+    Success extends SchemaInput = Schema.Void,
+    Error extends SchemaInput = Schema.Never,
+    Progress extends SchemaInput = Schema.Never,
+    Asks extends QuestionsInput = {}
+  >(
+    name: Name,
+    parts?: CallParts<Payload, Success, Error, Progress, Asks>
+  ): Action<
+    Name,
+    ToSchema<Payload>,
+    ToSchema<Success>,
+    ToSchema<Error>,
+    ToSchema<Progress>,
+    Schema.Never,
+    ToQuestions<Asks>
+  >
+} = (
+  name: string,
+  parts: Partial<CallParts<any, any, any, any, QuestionsInput> & StreamParts<any, any, any>> = {}
+): any => {
   Name.check("action", name)
+  const asks: Record<string, Question> = Object.create(null)
+  for (const [question, { answer, ask }] of Object.entries(parts.asks ?? {})) {
+    asks[Name.check("question", question)] = { ask: asSchema(ask), answer: asSchema(answer) }
+  }
   return Object.assign(Object.create(Proto), {
     name,
-    payload: toSchema(options?.payload, Schema.Void),
-    success: toSchema(options?.success, Schema.Void),
-    error: toSchema(options?.error, Schema.Never),
-    progress: toSchema(options?.progress, Schema.Never),
+    payload: toSchema(parts.payload, Schema.Void),
+    success: toSchema(parts.success, Schema.Void),
+    error: toSchema(parts.error, Schema.Never),
+    progress: toSchema(parts.progress, Schema.Never),
+    items: toSchema(parts.items, Schema.Never),
+    asks,
     annotations: Context.empty()
   })
 }

@@ -4,13 +4,16 @@
  * A missing or misspelt handler, a wrong result, an undeclared error and a missing dependency are compile errors.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import type { AskError } from "./AskError.ts"
 import type { Entry } from "./internal/entry.ts"
 import { host } from "./internal/host.ts"
 import * as Place from "./internal/place.ts"
@@ -18,19 +21,34 @@ import * as Options from "./Options.ts"
 import * as Request from "./Request.ts"
 import type * as Response from "./Response.ts"
 
+export { AskError } from "./AskError.ts"
 export { DuplicateHandler } from "./internal/host.ts"
 
 /** What a handler gets beside its payload. */
-export interface Tools<in Progress> {
-  /** Sends a step to whoever streams the call. Succeeds when the transport took it; dies if it does not fit the schema. */
+export interface Tools<in Progress, in out Asks extends Action.Questions = {}> {
+  /**
+   * Sends a step to whoever streams the call. Waits while that caller has no room for it; dies if it does not fit the schema.
+   */
   readonly progress: (step: Progress) => Effect.Effect<void>
+  /**
+   * Asks the caller one of the action's questions and waits for the answer: for `timeout`, and no longer than the call lasts.
+   *
+   * Errors: `AskError`. Dies if the question does not fit its schema.
+   */
+  readonly ask: <Name extends keyof Asks & string>(
+    name: Name,
+    question: Asks[Name]["ask"]["Type"],
+    options?: { readonly timeout?: Duration.Input }
+  ) => Effect.Effect<Asks[Name]["answer"]["Type"], AskError>
 }
 
-/** One handler: the decoded payload in, the success or a declared error out. */
+/** One handler: the decoded payload in; out the success or a declared error, or a Stream where the action has items. */
 export type Handler<A extends Action.Any, R = any> = (
   payload: Action.Payload<A>,
-  tools: Tools<Action.Progress<A>>
-) => Effect.Effect<Action.Success<A> | Response.Sent, Action.Error<A>, R>
+  tools: Tools<Action.Progress<A>, A["asks"]>
+) => [Action.Items<A>] extends [never]
+  ? Effect.Effect<Action.Success<A> | Response.Sent, Action.Error<A>, R>
+  : Stream.Stream<Action.Items<A>, Action.Error<A>, R>
 
 /** A handler for every action of a service. */
 export type HandlersOf<S extends Service.Any> = {
@@ -40,7 +58,9 @@ export type HandlersOf<S extends Service.Any> = {
 /** What the handlers need, all together. Each request has a Scope of its own, which closes before the answer is sent. */
 export type ServicesOf<Handlers> = Exclude<
   {
-    readonly [Name in keyof Handlers]: Handlers[Name] extends (...args: any) => Effect.Effect<any, any, infer R>
+    readonly [Name in keyof Handlers]: Handlers[Name] extends (
+      ...args: any
+    ) => Effect.Effect<any, any, infer R> | Stream.Stream<any, any, infer R>
       ? // Where a handler is wrong, TypeScript falls back to one that needs anything: its one error is enough.
         0 extends 1 & R
         ? never
@@ -144,20 +164,40 @@ export const serve = <S extends Service.Any>(
 const providedKey = (service: Service.Any, name: string) =>
   Context.Service<any, Entry>(`fiberbus/server/Handlers/${service.serviceName}/${name}`)
 
-const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Context<never>): Entry => ({
-  name: action.name,
-  automatic: true,
-  select: (envelope) => envelope.payload,
-  decode: SchemaCodec.make(action.payload).decode,
+const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Context<never>): Entry => {
+  const optional = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
+  const items = optional(action.items)
   // What it needs besides is in the context, as the Layer's type demands.
-  handle: (payload) => handler(payload, tools) as Effect.Effect<unknown, unknown>,
-  context,
-  success: SchemaCodec.make(action.success),
-  error: SchemaCodec.make(action.error),
-  progress: SchemaCodec.isNever(action.progress) ? undefined : SchemaCodec.make(action.progress)
-})
+  const handle = handler as (payload: unknown, tools: Tools<unknown>) => unknown
+  return {
+    name: action.name,
+    automatic: true,
+    select: (envelope) => envelope.payload,
+    decode: SchemaCodec.make(action.payload).decode,
+    handle:
+      items === undefined
+        ? (payload) => handle(payload, tools) as Effect.Effect<unknown, unknown>
+        : (payload, exchange) =>
+            Stream.runForEachArray(handle(payload, tools) as Stream.Stream<unknown, unknown>, (items) =>
+              exchange.sendItems(items)
+            ),
+    context,
+    success: SchemaCodec.make(action.success),
+    error: SchemaCodec.make(action.error),
+    progress: optional(action.progress),
+    items,
+    asks: new Map(
+      Object.entries(action.asks).map(([name, { answer, ask }]) => [
+        name,
+        { ask: SchemaCodec.make(ask), answer: SchemaCodec.make(answer) }
+      ])
+    )
+  }
+}
 
 // The same for every request: the fiber knows whose step it is.
-const tools: Tools<unknown> = {
-  progress: (step) => Effect.flatMap(Request.exchange("progress"), (exchange) => exchange.sendProgress(step))
+const tools: Tools<unknown, any> = {
+  progress: (step) => Effect.flatMap(Request.exchange("progress"), (exchange) => exchange.sendProgress(step)),
+  ask: (name, question, options) =>
+    Effect.flatMap(Request.exchange("ask"), (exchange) => exchange.ask(name, question, options?.timeout))
 }

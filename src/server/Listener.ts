@@ -6,6 +6,7 @@ import * as Topic from "../contract/Topic.ts"
 import { Transport, type TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import * as Entry from "./internal/entry.ts"
 import { host } from "./internal/host.ts"
 import * as Options from "./Options.ts"
 
@@ -54,7 +55,8 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
           context,
           success: undefined,
           error: undefined,
-          progress: undefined
+          progress: undefined,
+          ...Entry.plain
         },
         Options.resolve(options)
       )

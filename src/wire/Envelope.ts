@@ -21,6 +21,10 @@ export interface Extension {
   readonly headers?: { readonly [name: string]: string } | undefined
   /** Which attempt of its call it is, from 2 on; the attempts of a call share their `request_id`. Absent is 1. */
   readonly attempt?: number | undefined
+  /** How many steps the caller has room for. Absent: they are sent as they come, as to Daebus callers. */
+  readonly credit?: number | undefined
+  /** The caller answers questions. */
+  readonly answers?: true | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -37,6 +41,10 @@ export interface Request {
   readonly headers: { readonly [name: string]: string }
   /** Which attempt of its call it is. 1 from Daebus callers. */
   readonly attempt: number
+  /** How many steps the caller has room for at first; nothing where it takes them as they come. */
+  readonly credit: number | undefined
+  /** Whether it answers questions. */
+  readonly answers: boolean
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -69,6 +77,8 @@ export const readBroadcast = (raw: JsonObject): Request => {
         timeoutMillis: undefined,
         headers: noHeaders,
         attempt: 1,
+        credit: undefined,
+        answers: false,
         raw
       }
 }
@@ -89,6 +99,8 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     timeoutMillis: extension?.timeout_ms,
     headers: extension?.headers ?? noHeaders,
     attempt: extension?.attempt ?? 1,
+    credit: extension?.credit,
+    answers: extension?.answers ?? false,
     raw
   }
 }
@@ -120,14 +132,18 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt, credit, answers } = value as Record<string, unknown>
   return {
     v: 1,
     timeout_ms: typeof timeout_ms === "number" && timeout_ms >= 0 ? timeout_ms : undefined,
     headers: isHeaders(headers) ? headers : undefined,
-    attempt: Number.isSafeInteger(attempt) && (attempt as number) > 0 ? (attempt as number) : undefined
+    attempt: isPositive(attempt) ? attempt : undefined,
+    credit: isPositive(credit) ? credit : undefined,
+    answers: answers === true ? true : undefined
   }
 }
+
+const isPositive = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) > 0
 
 const isHeaders = (value: unknown): value is { readonly [name: string]: string } =>
   typeof value === "object" &&
@@ -162,28 +178,13 @@ export const writeRequest = (
 }
 
 const writeExtension = (extension: Extension): string =>
-  extension.headers === undefined && extension.attempt === undefined && extension.timeout_ms !== undefined
+  extension.headers === undefined &&
+  extension.attempt === undefined &&
+  extension.credit === undefined &&
+  extension.answers === undefined &&
+  extension.timeout_ms !== undefined
     ? `{"v":1,"timeout_ms":${extension.timeout_ms}}`
     : JSON.stringify(extension)
-
-/** Takes back a request: nobody waits for its answer any more. Daebus ignores it, as it names no action. */
-export interface Cancel {
-  readonly requestId: string
-  readonly replyTo: string
-}
-
-/** Reads a message that names no action; nothing if it takes nothing back. */
-export const readCancel = (raw: JsonObject): Cancel | undefined => {
-  const extension = raw["fiberbus"] as { readonly v?: unknown; readonly cancel?: unknown } | null | undefined
-  const replyTo = raw["reply_to"]
-  if (typeof extension !== "object" || extension === null || extension.v !== 1) return undefined
-  if (typeof extension.cancel !== "string" || typeof replyTo !== "string") return undefined
-  return { requestId: extension.cancel, replyTo }
-}
-
-/** Writes the message that takes back a request. */
-export const writeCancel = ({ replyTo, requestId }: Cancel): string =>
-  JSON.stringify({ reply_to: replyTo, fiberbus: { v: 1, cancel: requestId } })
 
 /** A reply as a caller reads it. */
 export interface Reply {
@@ -194,6 +195,23 @@ export interface Reply {
   /** The id as it came back; nothing where it is not text. */
   readonly requestId: string | undefined
   readonly final: boolean
+  /** What a fiberbus service says besides, to a caller that asked for it. */
+  readonly extension: ReplyExtension | undefined
+}
+
+/** What fiberbus adds to an answer, in the field `fiberbus`, where the request has `credit` or `answers`. */
+export interface ReplyExtension {
+  readonly v: 1
+  /** The process that answers: replicas number their steps each for itself. */
+  readonly by: string
+  /** How many steps it had sent before this frame: a gap shows. */
+  readonly seq: number
+  /** The payload is an array of steps. */
+  readonly packed?: true | undefined
+  /** The payload is a question, which is no step. */
+  readonly ask?: { readonly id: number; readonly name: string } | undefined
+  /** No step: nothing but a sign of life. */
+  readonly alive?: true | undefined
 }
 
 /** Reads a reply as Daebus does: every JSON object is one. */
@@ -204,16 +222,48 @@ export const readReply = (raw: JsonObject): Reply => {
     payload: payload === undefined ? {} : payload,
     requestId: typeof request_id === "string" ? request_id : undefined,
     // Python's truth: absent is true; false, null, 0 and "" are not; an empty array or object is not either.
-    final: final === undefined || isTruthyInPython(final)
+    final: final === undefined || isTruthyInPython(final),
+    extension: readReplyExtension(raw["fiberbus"])
   }
 }
+
+const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
+  if (typeof value !== "object" || value === null) return undefined
+  const { alive, ask, by, packed, seq, v } = value as Record<string, unknown>
+  if (v !== 1 || typeof by !== "string" || !isCount(seq)) return undefined
+  return {
+    v,
+    by,
+    seq,
+    packed: packed === true ? true : undefined,
+    ask: readAsk(ask),
+    alive: alive === true ? true : undefined
+  }
+}
+
+const readAsk = (value: unknown): ReplyExtension["ask"] => {
+  if (typeof value !== "object" || value === null) return undefined
+  const { id, name } = value as Record<string, unknown>
+  return isCount(id) && typeof name === "string" ? { id, name } : undefined
+}
+
+/** A number that counts something. */
+export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
 
 const isTruthyInPython = (value: unknown): boolean =>
   typeof value === "object" && value !== null ? Object.keys(value).length > 0 : Boolean(value) || Number.isNaN(value)
 
-/** Writes a successful or a non-final reply around a payload that is JSON text already. */
-export const writeReply = (status: "success" | "error", payload: string, requestId: unknown, final: boolean): string =>
-  `{"status":"${status}","payload":${payload},"request_id":${JSON.stringify(requestId)},"final":${final}}`
+/** Writes a reply around a payload that is JSON text already. */
+export const writeReply = (
+  status: "success" | "error",
+  payload: string,
+  requestId: unknown,
+  final: boolean,
+  extension?: ReplyExtension
+): string =>
+  `{"status":"${status}","payload":${payload},"request_id":${JSON.stringify(requestId)},"final":${final}${
+    extension === undefined ? "" : `,"fiberbus":${JSON.stringify(extension)}`
+  }}`
 
 /** Longest text of an error on the wire, in characters. */
 export const maxErrorLength = 1_000

@@ -123,7 +123,7 @@ export class RemoteError extends Schema.TaggedError<RemoteError>()("RemoteError"
 /** The reply does not fit the contract. */
 export class ContractMismatch extends Schema.TaggedError<ContractMismatch>()("ContractMismatch", {
   /** The part of the contract that did not fit. */
-  part: Schema.Literals(["success", "error", "progress", "reply"]),
+  part: Schema.Literals(["success", "error", "progress", "items", "reply"]),
   path: Schema.Array(Schema.String),
   expected: Schema.String
 }) {

@@ -26,9 +26,11 @@ export type Handler<A extends Action.Any, R = any> = (
   tools: Tools<Action.Progress<A>>
 ) => Effect.Effect<Action.Success<A>, Action.Error<A>, R>
 
-/** Handlers of those actions of a service that its threads are for. */
+/** Handlers of those actions of a service that its threads are for. One that answers with a Stream of `items` cannot be. */
 export type HandlersOf<S extends Service.Any> = {
-  readonly [Name in Service.ActionName<S>]?: Handler<S["actions"][Name]>
+  readonly [Name in Service.ActionName<S>]?: [Action.Items<S["actions"][Name]>] extends [never]
+    ? Handler<S["actions"][Name]>
+    : never
 }
 
 type NoOthers<Handlers, S extends Service.Any> = {
@@ -83,7 +85,7 @@ export const run = <S extends Service.Any, Handlers extends HandlersOf<S>>(
       Effect.withFiber<End>((fiber) => {
         running.set(job, fiber)
         const action = service.actions[name]
-        const handler = (handlers as HandlersOf<Service.Any>)[name]
+        const handler = (handlers as Record<string, Handler<any> | undefined>)[name]
         const handling =
           action === undefined || handler === undefined
             ? Effect.die(new NotInThread({ service: service.serviceName, action: name }))

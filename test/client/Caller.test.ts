@@ -231,25 +231,40 @@ describe("Caller", () => {
     }).pipe(Effect.provide(Bus))
   )
 
-  it.effect("ends a stream whose consumer is too slow instead of leaving steps out", () =>
+  it.effect("ends a stream whose service does not count its steps, and whose consumer is too slow", () =>
     Effect.gen(function* () {
-      const rows = Array.from({ length: 5_000 }, String)
-      const users = yield* Caller.make(Users)
+      const { prefix } = yield* Transport.Transport
+      const reply = (request: Record<string, any>, step: number) =>
+        Transport.publish(
+          request["reply_to"],
+          JSON.stringify({ status: "success", payload: step, request_id: request["request_id"], final: false })
+        )
+      const requests = yield* Queue.unbounded<Record<string, any>>()
+      yield* (yield* Transport.Transport).subscribe({ _tag: "Channel", channel: `${prefix}daebus` }, (frame) => {
+        Queue.offerUnsafe(requests, JSON.parse(String(frame)))
+      })
+      const service = yield* Caller.dynamic("daebus")
       const release = yield* Deferred.make<void>()
       const seen = yield* Queue.unbounded<unknown>()
       const consumer = yield* Effect.forkChild(
-        users.import_users.stream({ rows }).pipe(
+        service.stream("count", {}, { window: 16 }).pipe(
           Stream.runForEach((event) => Effect.andThen(Queue.offer(seen, event), Deferred.await(release))),
           Effect.flip
         )
       )
+      const request = yield* Queue.take(requests)
+      yield* reply(request, 0)
       yield* Queue.take(seen)
+      yield* Effect.forEach(Array.from({ length: 1_024 }), (_, i) => reply(request, i + 1), { discard: true })
+      assert.strictEqual(yield* pendingCalls, 1)
+      yield* reply(request, 1_025)
       while ((yield* pendingCalls) > 0) yield* Effect.yieldNow
       yield* Deferred.succeed(release, undefined)
       const error = yield* Fiber.join(consumer)
       assert.instanceOf(error, CallError.CallError)
       assert.deepInclude(error.reason, { _tag: "TransportError", kind: "Overloaded" })
-    }).pipe(Effect.provide(Bus))
+      assert.lengthOf(yield* Queue.clear(seen), 1_024)
+    }).pipe(Effect.provide(Memory.layer))
   )
 
   it.effect("sends without asking for an answer and counts the receivers", () =>

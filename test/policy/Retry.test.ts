@@ -254,7 +254,7 @@ describe("Retry", () => {
       assert.lengthOf(seen, 1)
       assert.lengthOf(script.requests, 1)
       assert.strictEqual(yield* pendingCalls, 0)
-      assert.lengthOf(script.cancels, 0)
+      assert.lengthOf(script.controls, 0)
     }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(script.layer))))
   })
 
@@ -367,8 +367,8 @@ describe("Retry", () => {
         yield* Fiber.interrupt(call)
         assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(call)))
         assert.strictEqual(yield* pendingCalls, 0)
-        assert.lengthOf(script.cancels, number)
-        assert.strictEqual(script.cancels[number - 1]!["fiberbus"].cancel, script.requests[number - 1]!["request_id"])
+        assert.lengthOf(script.controls, number)
+        assert.strictEqual(script.controls[number - 1]!["fiberbus"].cancel, script.requests[number - 1]!["request_id"])
       }
     }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(script.layer))))
   })

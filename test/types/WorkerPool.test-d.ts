@@ -1,4 +1,4 @@
-import { Context, Effect, type Layer, Schema } from "effect"
+import { Context, Effect, type Layer, Schema, Stream } from "effect"
 import { Action, Handlers, type Response, Service, type Transport } from "fiberbus"
 import * as WorkerPool from "fiberbus/worker/WorkerPool"
 import * as WorkerRunner from "fiberbus/worker/WorkerRunner"
@@ -8,8 +8,10 @@ class TooLarge extends Schema.TaggedError<TooLarge>()("TooLarge", {}) {}
 class Images extends Service.make(
   "images",
   Action.make("resize", { payload: { width: Schema.Int }, success: Schema.String, error: TooLarge }),
-  Action.make("info", { success: Schema.String })
+  Action.make("info", { success: Schema.String }),
+  Action.make("tiles", { items: Schema.String })
 ) {}
+const rest = { info: () => Effect.succeed(""), tiles: () => Stream.empty }
 class Fonts extends Context.Service<Fonts, string>()("Fonts") {}
 
 describe("WorkerPool", () => {
@@ -18,7 +20,7 @@ describe("WorkerPool", () => {
     expectTypeOf(resize).returns.toEqualTypeOf<
       Effect.Effect<string | Response.Sent, TooLarge, WorkerPool.Pool<"images">>
     >()
-    const live = Handlers.layer(Images, { resize, info: () => Effect.succeed("") })
+    const live = Handlers.layer(Images, { ...rest, resize })
     expectTypeOf<Layer.Services<typeof live>>().toEqualTypeOf<Transport.Transport | WorkerPool.Pool<"images">>()
   })
 
@@ -26,7 +28,9 @@ describe("WorkerPool", () => {
     // @ts-expect-error: no such action
     WorkerPool.handler(Images, "resise")
     // @ts-expect-error: the wrong action's result
-    Handlers.layer(Images, { resize: WorkerPool.handler(Images, "info"), info: () => Effect.succeed("") })
+    Handlers.layer(Images, { ...rest, resize: WorkerPool.handler(Images, "info") })
+    // @ts-expect-error: an Effect is no Stream
+    Handlers.layer(Images, { ...rest, resize: rest.info, tiles: WorkerPool.handler(Images, "tiles") })
   })
 })
 
@@ -43,5 +47,7 @@ describe("WorkerRunner.run", () => {
     WorkerRunner.run(Images, { resize: () => Effect.succeed(1) })
     // @ts-expect-error: not declared
     WorkerRunner.run(Images, { info: () => Effect.fail(new TooLarge()) })
+    // @ts-expect-error: answers with a Stream
+    WorkerRunner.run(Images, { tiles: () => Effect.succeed("") })
   })
 })

@@ -208,7 +208,8 @@ describe("Envelope", () => {
               ok: status === "success",
               payload: { x: 1 },
               requestId: typeof id === "string" ? id : undefined,
-              final
+              final,
+              extension: undefined
             })
           }
         }

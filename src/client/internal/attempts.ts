@@ -9,29 +9,28 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type * as Stream from "effect/Stream"
 import * as Action from "../../contract/Action.ts"
 import * as Deadline from "../../policy/Deadline.ts"
 import * as Policy from "../../policy/Policy.ts"
 import type { TransportError } from "../../transport/Transport.ts"
-import * as Envelope from "../../wire/Envelope.ts"
+import * as Control from "../../wire/Control.ts"
+import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
+import type { Inquiry } from "./answers.ts"
 import * as Call from "./call.ts"
+import type { Flow } from "./flow.ts"
 
 /** Calls under the settings' policies and waits for the result. */
 export const unary = (method: Call.Method, payload: unknown, settings: Call.Settings): Call.Outcome =>
-  Call.encoded(method, payload, settings, (json, settings) => run(new Attempts(method, json, settings, undefined)))
+  Call.encoded(method, payload, settings, (json, settings) =>
+    Call.withAnswers(attempting, method, json, settings, undefined)
+  )
+
+const attempting: Call.Run = (...call) => run(new Attempts(...call))
 
 /** Calls under the settings' policies and streams the steps, then the result. */
-export const streamed = (
-  method: Call.Method,
-  payload: unknown,
-  settings: Call.Settings
-): Stream.Stream<Call.Event<any, any>, any> =>
-  Call.toStream((queue) =>
-    Call.encoded(method, payload, settings, (json, settings) => run(new Attempts(method, json, settings, queue)))
-  )
+export const streamed = Call.streaming(attempting)
 
 const run = (attempts: Attempts): Call.Outcome =>
   Effect.suspend(() => {
@@ -51,7 +50,8 @@ class Attempts {
   readonly method: Call.Method
   readonly json: unknown
   readonly settings: Call.Settings
-  readonly queue: Call.EventQueue | undefined
+  readonly flow: Flow | undefined
+  readonly inquiry: Inquiry | undefined
   /** On the clock of the inbox. */
   readonly deadline: number
   /** Ends the call without its policies. */
@@ -67,11 +67,12 @@ class Attempts {
   private closed = false
   private late: Late | undefined = undefined
 
-  constructor(method: Call.Method, json: unknown, settings: Call.Settings, queue: Call.EventQueue | undefined) {
+  constructor(...[method, json, settings, flow, inquiry]: Parameters<Call.Run>) {
     this.method = method
     this.json = json
     this.settings = settings
-    this.queue = queue
+    this.flow = flow
+    this.inquiry = inquiry
     this.deadline = method.inbox.now() + settings.timeoutMillis
   }
 
@@ -81,7 +82,7 @@ class Attempts {
       service,
       action,
       annotations,
-      kind: this.queue === undefined ? "call" : "stream",
+      kind: this.flow === undefined ? "call" : "stream",
       idempotent: Context.get(annotations, Action.Idempotent),
       refuse: (reason) => Effect.suspend(() => Effect.fail(this.failure(reason, "no"))),
       failureOf: (error) => (this.isFailure(error) ? error : undefined)
@@ -152,7 +153,8 @@ class Attempts {
     this.deafen()
     if (this.number === 0 || this.answered || !Exit.hasInterrupts(exit)) return
     const { channel, inbox } = this.method
-    inbox.transport.send(channel, Envelope.writeCancel({ replyTo: inbox.channel, requestId: this.id }), () => {})
+    const cancel = { _tag: "Cancel" as const, replyTo: inbox.channel, requestId: this.id, by: undefined }
+    inbox.transport.send(channel, Control.write(cancel), () => {})
   }
 
   timeout() {
@@ -189,7 +191,7 @@ const isRefusal = (reply: Envelope.Reply) => !reply.ok && Option.isSome(Call.rea
 class Attempt extends Call.Waiting {
   readonly attempts: Attempts
   constructor(attempts: Attempts, resume: (outcome: Call.Outcome) => void) {
-    super(attempts.method, attempts.settings.timeoutMillis, resume, attempts.queue)
+    super(attempts.method, attempts.settings.timeoutMillis, resume, attempts.flow, attempts.inquiry)
     this.attempts = attempts
     this.id = attempts.id
   }
@@ -207,7 +209,8 @@ class Attempt extends Call.Waiting {
 class Late extends Call.Waiting {
   readonly attempts: Attempts
   constructor(attempts: Attempts) {
-    super(attempts.method, attempts.settings.timeoutMillis, (outcome) => attempts.finish(outcome), attempts.queue)
+    const { flow, inquiry, method, settings } = attempts
+    super(method, settings.timeoutMillis, (outcome) => attempts.finish(outcome), flow, inquiry)
     this.attempts = attempts
   }
   override onReply(reply: Envelope.Reply) {
@@ -216,9 +219,9 @@ class Late extends Call.Waiting {
     this.attempts.answered = true
     super.onReply(reply)
   }
-  override onProgress(payload: unknown) {
+  override onStep(reply: Envelope.Reply) {
     this.attempts.note("yes")
-    super.onProgress(payload)
+    super.onStep(reply)
   }
   override onLost(error: TransportError) {
     if (error.kind === "Closed") this.failWith(error, this.attempts.started)

@@ -7,16 +7,19 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type { SchemaError } from "effect/Schema"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { Deadline } from "../../policy/Deadline.ts"
 import type { Policy } from "../../policy/Policy.ts"
 import { TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
+import * as Control from "../../wire/Control.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
+import * as Answers from "./answers.ts"
+import * as Flow from "./flow.ts"
 import { type Inbox, Pending } from "./inbox.ts"
 
 /** An action as a caller sees it, prepared once. Parts that a contract leaves out, or that has none, are absent. */
@@ -33,6 +36,9 @@ export interface Method {
   readonly success: SchemaCodec.SchemaCodec<any> | undefined
   readonly error: SchemaCodec.SchemaCodec<any> | undefined
   readonly progress: SchemaCodec.SchemaCodec<any> | undefined
+  /** Items of an action that answers with a stream: its time is the longest silence. */
+  readonly items: SchemaCodec.SchemaCodec<any> | undefined
+  readonly asks: Answers.Codecs | undefined
 }
 
 /** Prepares an action. */
@@ -40,7 +46,7 @@ export const method = (
   inbox: Inbox,
   service: string,
   action: string,
-  rest: Pick<Method, "timeoutMillis" | "annotations" | "payload" | "success" | "error" | "progress">
+  rest: Omit<Method, "inbox" | "service" | "action" | "channel" | "headOfCall" | "headOfSend">
 ): Method => ({
   inbox,
   service,
@@ -56,6 +62,8 @@ export interface Settings {
   readonly timeoutMillis: number
   readonly headers: { readonly [name: string]: string } | undefined
   readonly policies: ReadonlyArray<Policy>
+  readonly window: number
+  readonly answers: Answers.Answers | undefined
   /** Which attempt it is; absent is the first. */
   readonly attempt?: number
 }
@@ -65,39 +73,50 @@ export type Outcome = Effect.Effect<any, any>
 
 /** Calls and waits for the result; steps on the way only show that the handler started. */
 export const unary = (method: Method, payload: unknown, settings: Settings): Outcome =>
-  encoded(method, payload, settings, (json, settings) => once(method, json, settings, undefined))
+  encoded(method, payload, settings, (json, settings) => withAnswers(once, method, json, settings, undefined))
 
 /** A step, or the result, of a streamed call. */
 export type Event<Progress, Success> =
   | { readonly _tag: "Progress"; readonly value: Progress }
   | { readonly _tag: "Success"; readonly value: Success }
 
-/** Steps that may wait for the consumer of one streamed call. */
-export const streamBuffer = 1_024
+/** What takes a call from its encoded payload to its outcome. */
+export type Run = (
+  method: Method,
+  json: unknown,
+  settings: Settings,
+  flow: Flow.Flow | undefined,
+  inquiry: Answers.Inquiry | undefined
+) => Outcome
 
-/** Where the steps of a streamed call wait for their consumer. */
-export type EventQueue = Queue.Queue<Effect.Effect<Event<any, any>, any>, Cause.Done>
+/** Streams steps, then the result; or items, and no result. Ending early forgets the call. */
+export const streaming =
+  (run: Run) =>
+  (method: Method, payload: unknown, settings: Settings): Stream.Stream<any, any> =>
+    Flow.stream(
+      settings.window,
+      (flow) => encoded(method, payload, settings, (json, settings) => withAnswers(run, method, json, settings, flow)),
+      (value) => (method.items === undefined ? [{ _tag: "Success", value }] : [])
+    )
 
-/** Calls and streams the steps as they come, then the result. Ending early forgets the call. */
-export const streamed = (method: Method, payload: unknown, settings: Settings): Stream.Stream<Event<any, any>, any> =>
-  toStream((queue) => encoded(method, payload, settings, (json, settings) => once(method, json, settings, queue)))
+/** Calls once and streams. */
+export const streamed = streaming((...call) => once(...call))
 
-/** Streams what a call puts into the queue, then its result. */
-export const toStream = (call: (queue: EventQueue) => Outcome): Stream.Stream<Event<any, any>, any> =>
-  Stream.mapEffect(
-    Stream.callback<Effect.Effect<Event<any, any>, any>, any>(
-      (queue) =>
-        Effect.flatMap(call(queue), (value) =>
-          Effect.andThen(Queue.offer(queue, Exit.succeed({ _tag: "Success", value })), Queue.end(queue))
-        ),
-      { bufferSize: streamBuffer }
-    ),
-    (event) => event
-  )
+/** Runs a call with the answers to its questions, where the caller gives any. */
+export const withAnswers = (
+  run: Run,
+  method: Method,
+  json: unknown,
+  settings: Settings,
+  flow: Flow.Flow | undefined
+): Outcome =>
+  settings.answers === undefined || method.asks === undefined
+    ? run(method, json, settings, flow, undefined)
+    : Answers.answering(method.asks, settings.answers, (inquiry) => run(method, json, settings, flow, inquiry))
 
-const once = (method: Method, json: unknown, settings: Settings, queue: EventQueue | undefined): Outcome =>
+const once: Run = (method, json, settings, flow, inquiry) =>
   Effect.callback<any, any>((resume) => {
-    const call = new Waiting(method, settings.timeoutMillis, resume, queue)
+    const call = new Waiting(method, settings.timeoutMillis, resume, flow, inquiry)
     begin(call, json, settings)
     return Effect.sync(() => call.cancel())
   })
@@ -123,11 +142,46 @@ export abstract class Call extends Pending {
   held: { readonly json: unknown; readonly settings: Settings } | undefined
   /** Set by the first sign of the handler. */
   started = false
+  /** The process whose steps it gets, of several that serve the name. */
+  private by: string | undefined
+  readonly flow: Flow.Flow | undefined
+  readonly inquiry: Answers.Inquiry | undefined
 
-  constructor(method: Method, timeoutMillis: number) {
+  constructor(
+    method: Method,
+    timeoutMillis: number,
+    flow: Flow.Flow | undefined,
+    inquiry: Answers.Inquiry | undefined
+  ) {
     super()
     this.method = method
     this.timeoutMillis = timeoutMillis
+    this.flow = flow
+    this.inquiry = inquiry
+  }
+
+  override accepts({ extension, final }: Envelope.Reply) {
+    if (extension === undefined || this.by === extension.by) return true
+    if (this.by === undefined) {
+      if (!final) this.by = extension.by
+      return true
+    }
+    // The first one to send a step is the one; the others need not go on.
+    if (!final) this.tell({ ...this.about(), _tag: "Cancel", by: extension.by })
+    return false
+  }
+
+  /** Says something about the request to who handles it. */
+  tell(control: Control.Control) {
+    const { channel, inbox } = this.method
+    const frame = Control.write(control)
+    if (Codec.isLarger(frame, inbox.transport.capabilities.maxFrameBytes)) return false
+    inbox.transport.send(channel, frame, ignoreSent)
+    return true
+  }
+
+  about() {
+    return { replyTo: this.method.inbox.channel, requestId: this.id, by: this.by }
   }
 
   /** Hands the outcome over; called once. */
@@ -135,9 +189,8 @@ export abstract class Call extends Pending {
 
   /** Nobody waits any more: the service is told, so that it can stop. */
   cancel() {
-    const { channel, inbox } = this.method
-    if (!inbox.leave(this) || this.held !== undefined) return
-    inbox.transport.send(channel, Envelope.writeCancel({ replyTo: inbox.channel, requestId: this.id }), ignoreSent)
+    if (!this.method.inbox.leave(this) || this.held !== undefined) return
+    this.tell({ ...this.about(), _tag: "Cancel", by: undefined })
   }
 
   override onLost(error: TransportError) {
@@ -208,7 +261,7 @@ export abstract class Call extends Pending {
   }
 
   /** A decoded part of the reply, or the mismatch. */
-  protected fitting(part: "success" | "error" | "progress", decoded: Effect.Effect<any, SchemaError>): Outcome {
+  protected fitting(part: Part, decoded: Effect.Effect<any, SchemaError>): Outcome {
     if (Exit.isExit(decoded) && Exit.isSuccess(decoded)) return decoded
     const { method, timeoutMillis } = this
     const fitted = Effect.catchCause(decoded, (cause) => Effect.fail(failure(method, mismatch(part, cause), "yes")))
@@ -221,32 +274,122 @@ export abstract class Call extends Pending {
 /** A call whose fiber waits for the outcome, and whose steps go to a stream where it has one. */
 export class Waiting extends Call {
   readonly resume: (outcome: Outcome) => void
-  readonly queue: EventQueue | undefined
+  /** When the service was last heard of. */
+  private heard = 0
+  /** Questions so far. */
+  private asked = 0
+
   constructor(
     method: Method,
     timeoutMillis: number,
     resume: (outcome: Outcome) => void,
-    queue: EventQueue | undefined
+    flow: Flow.Flow | undefined,
+    inquiry: Answers.Inquiry | undefined
   ) {
-    super(method, timeoutMillis)
+    super(method, timeoutMillis, flow, inquiry)
     this.resume = resume
-    this.queue = queue
   }
 
   override end(outcome: Outcome) {
     this.resume(outcome)
   }
 
-  override onProgress(payload: unknown) {
+  override onStep(reply: Envelope.Reply) {
+    const { extension } = reply
+    this.hear(extension !== undefined)
+    const { flow } = this
+    if (flow !== undefined && extension !== undefined) {
+      if (extension.seq > flow.next) return this.onGap(extension.seq)
+      // A frame that comes twice; what is no step has no number of its own.
+      if (extension.seq < flow.next) return
+    }
+    if (extension?.alive) return
+    if (extension?.ask !== undefined) return this.onAsk(extension.ask, reply.payload)
+    if (flow === undefined) return
+    const steps: ReadonlyArray<unknown> =
+      extension?.packed && Array.isArray(reply.payload) ? reply.payload : [reply.payload]
+    // A warning on the way has no number of its own.
+    if (reply.ok) flow.next += steps.length
+    this.offer(flow, steps)
+  }
+
+  override onReply(reply: Envelope.Reply) {
+    const { extension, ok } = reply
+    if (ok && this.flow !== undefined && extension !== undefined && extension.seq > this.flow.next) {
+      return this.failWith(this.missing(extension.seq), "yes")
+    }
+    super.onReply(reply)
+  }
+
+  /** The handler runs. A stream's time begins again with every word of its service, which hears of us as often. */
+  private hear(counts: boolean) {
+    const { inbox, items } = this.method
+    this.heard = inbox.now()
+    if (this.started) return
     this.started = true
-    if (this.queue === undefined) return
-    const { progress } = this.method
-    // Decoded by the consumer, so that steps and result keep their order whatever their schemas do.
-    const value = progress === undefined ? Exit.succeed(payload) : this.fitting("progress", progress.decode(payload))
-    const event = Effect.map(value, (value) => ({ _tag: "Progress" as const, value }))
-    if (Queue.offerUnsafe(this.queue, event)) return
+    if (items !== undefined) inbox.renew(this, this.timeoutMillis / 3)
+    if (counts && this.flow !== undefined) {
+      this.flow.grant = (until) => void this.tell({ ...this.about(), _tag: "Credit", until })
+    }
+  }
+
+  override expire() {
+    const { inbox, items } = this.method
+    const left = this.heard + this.timeoutMillis - inbox.now()
+    if (items === undefined || !this.started || left <= 0) return super.expire()
+    inbox.renew(this, Math.min(left, this.timeoutMillis / 3))
+    this.flow?.grant(this.flow.granted)
+  }
+
+  private onAsk({ id, name }: { readonly id: number; readonly name: string }, json: unknown) {
+    if (this.inquiry === undefined || id < this.asked) return
+    this.asked = id + 1
+    const about = this.about()
+    const say = (answer: Control.Answer["answer"]) => this.tell({ ...about, _tag: "Answer", ask: id, answer })
+    const reply = (answer: Control.Answer["answer"]) => {
+      if (!say(answer)) say({ declined: "the answer is too large" })
+    }
+    if (!Queue.offerUnsafe(this.inquiry, { name, json, reply })) reply({ declined: "too many questions wait" })
+  }
+
+  private missing(next: number) {
+    return new Reason.ConnectionLost({ detail: `steps ${this.flow!.next + 1} to ${next} of the stream are missing` })
+  }
+
+  private onGap(next: number) {
     this.cancel()
-    this.end(Effect.fail(failure(this.method, tooSlow, "yes")))
+    this.failWith(this.missing(next), "yes")
+  }
+
+  // Decoded by the consumer where its schema takes time, so that steps and result keep their order.
+  private offer(flow: Flow.Flow, steps: ReadonlyArray<unknown>) {
+    const { items, progress } = this.method
+    const codec = items ?? progress
+    const toEvent = (value: unknown) => (items === undefined ? { _tag: "Progress", value } : value)
+    let events: Array<unknown> = []
+    const ready = () => {
+      const batch = events
+      events = []
+      return batch.length === 0 || flow.offer(batch.length, Exit.succeed(batch))
+    }
+    let fits = true
+    for (const step of steps) {
+      const value =
+        codec === undefined
+          ? Exit.succeed(step)
+          : this.fitting(items === undefined ? "progress" : "items", codec.decode(step))
+      if (Exit.isExit(value) && Exit.isSuccess(value)) events.push(toEvent(value.value))
+      else
+        fits &&=
+          ready() &&
+          flow.offer(
+            1,
+            Effect.map(value, (value) => [toEvent(value)])
+          )
+    }
+    if (ready() && fits) return
+    this.cancel()
+    this.end(Effect.fail(failure(this.method, tooSlow(flow), "yes")))
   }
 }
 
@@ -306,7 +449,7 @@ export const begin = (call: Call, json: unknown, settings: Settings) => {
 
 const transmit = (call: Call, json: unknown, settings: Settings) => {
   const { method } = call
-  const frame = write(method, method.headOfCall, call.id, json, settings)
+  const frame = write(method, method.headOfCall, call, json, settings)
   if (typeof frame === "string") {
     return method.inbox.transport.send(method.channel, frame, (error, receivers) => call.onSent(error, receivers))
   }
@@ -318,7 +461,7 @@ const transmit = (call: Call, json: unknown, settings: Settings) => {
 const write = (
   method: Method,
   head: string,
-  id: string | undefined,
+  call: Call | undefined,
   json: unknown,
   settings: Settings
 ): string | CallErrorReason => {
@@ -327,13 +470,16 @@ const write = (
   if (Codec.nestsTooDeep(json, 1)) {
     return new Reason.InvalidPayload({ path: [], expected: `a value nested at most ${Codec.maxDepth - 1} deep` })
   }
+  const id = call?.id
   let frame: string
   try {
     frame = Envelope.writeRequest(head, id, json, {
       v: 1,
       timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
       headers: settings.headers,
-      attempt: settings.attempt === 1 ? undefined : settings.attempt
+      attempt: settings.attempt === 1 ? undefined : settings.attempt,
+      credit: call?.flow?.granted,
+      answers: call?.inquiry === undefined ? undefined : true
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })
@@ -352,7 +498,9 @@ const reasonOf = (error: TransportError): CallErrorReason =>
 export const failure = (method: Method, reason: CallErrorReason, started: Reason.Started) =>
   new CallError({ service: method.service, action: method.action, started, reason })
 
-const mismatch = (part: "success" | "error" | "progress", cause: Cause.Cause<SchemaError>) => {
+type Part = Reason.ContractMismatch["part"]
+
+const mismatch = (part: Part, cause: Cause.Cause<SchemaError>) => {
   const found = cause.reasons.find(Cause.isFailReason)
   return new Reason.ContractMismatch({
     part,
@@ -369,10 +517,11 @@ const jsonOf = (payload: unknown) => (isJson(payload) ? payload : null)
 
 const isJson = Schema.is(Schema.Json)
 
-const tooSlow = new TransportError({
-  kind: "Overloaded",
-  operation: "stream",
-  detail: `${streamBuffer} steps wait for the stream's consumer`,
-  hint: "Consume faster, or let the service send fewer steps",
-  sent: "unknown"
-})
+const tooSlow = (flow: Flow.Flow) =>
+  new TransportError({
+    kind: "Overloaded",
+    operation: "stream",
+    detail: `${Math.max(Flow.uncounted, flow.window)} steps wait for the stream's consumer`,
+    hint: "Consume faster, or let the service send fewer steps",
+    sent: "unknown"
+  })

@@ -18,8 +18,10 @@ export abstract class Pending extends TimerWheel.Entry {
   id = ""
   /** On the clock of the deadlines. */
   deadline = 0
+  /** False for an answer of another process than the one whose steps the call gets. */
+  abstract accepts(reply: Envelope.Reply): boolean
   /** A step on the way. */
-  abstract onProgress(payload: unknown): void
+  abstract onStep(reply: Envelope.Reply): void
   /** The final answer; the call has left the table. */
   abstract onReply(reply: Envelope.Reply): void
   /** What became of the request's own sending. The answer may have come before; then nothing is left to do. */
@@ -41,6 +43,8 @@ export interface Inbox {
   readonly isDown: () => boolean
   /** Has the request sent when the link is up again, or refused when that takes too long for the transport's `whileDown`. */
   readonly hold: (pending: Pending) => void
+  /** Lets a call that is in expire after so many milliseconds from now. */
+  readonly renew: (pending: Pending, millis: number) => void
   /** Takes a call out. False if it had left before. */
   readonly leave: (pending: Pending) => boolean
   /** Time on the clock of the deadlines, in milliseconds. */
@@ -134,7 +138,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       // Late ones are usual: of calls that timed out, of replicas that answered second.
       return reply.requestId?.startsWith(idPrefix) ? discards.count("LateReply") : discards.note("UnknownReply")
     }
-    if (!reply.final) return call.onProgress(reply.payload)
+    if (!call.accepts(reply)) return discards.count("OtherReplica")
+    if (!reply.final) return call.onStep(reply)
     leave(call)
     call.onReply(reply)
   })
@@ -146,6 +151,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     now: wheel.now,
     leave,
     hold,
+    renew: (call, millis) => {
+      wheel.remove(call)
+      wheel.add(call, millis)
+    },
     isDown: () => LinkState.downReason(transport.state) !== undefined,
     enter: (call, timeoutMillis) => {
       if (closed !== undefined) return closed

@@ -21,7 +21,13 @@ export interface Entry {
   readonly success: SchemaCodec<any> | undefined
   readonly error: SchemaCodec<any> | undefined
   readonly progress: SchemaCodec<any> | undefined
+  /** Items of an action that answers with a stream: it lasts for as long as both sides are heard of. */
+  readonly items: SchemaCodec<any> | undefined
+  readonly asks: ReadonlyMap<string, { readonly ask: SchemaCodec<any>; readonly answer: SchemaCodec<any> }>
 }
+
+/** What an entry has that neither streams nor asks. */
+export const plain: Pick<Entry, "items" | "asks"> = { items: undefined, asks: new Map() }
 
 /** Stands for the handler of an action that nobody knows: it is only good for a refusal. */
 export const unknown: Entry = {
@@ -33,5 +39,6 @@ export const unknown: Entry = {
   context: Context.empty(),
   success: undefined,
   error: undefined,
-  progress: undefined
+  progress: undefined,
+  ...plain
 }

@@ -1,29 +1,36 @@
 /** One message that is being handled, from its arrival to its final answer. */
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import type { Transport } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
+import type * as Control from "../../wire/Control.ts"
 import type * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Printable from "../../wire/Printable.ts"
 import * as Reason from "../../wire/Reason.ts"
-import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
+import * as SchemaCodec from "../../wire/SchemaCodec.ts"
+import { AskError } from "../AskError.ts"
 import type { Request } from "../Request.ts"
 import * as Response from "../Response.ts"
 import type { Entry } from "./entry.ts"
+import { Questions } from "./questions.ts"
+import { Steps } from "./steps.ts"
 
 /** What an exchange needs of the process around it. */
 export interface Link {
   readonly transport: Transport["Service"]
+  /** Names this process among those that serve the same. */
+  readonly instance: string
   readonly wheel: TimerWheel.TimerWheel
   readonly discards: Discards.Discards
   readonly log: (effect: Effect.Effect<void>) => void
   /** False below a test's clock. */
   readonly isRealTime: boolean
-  /** What waits or runs and may be taken back, by request id. */
+  /** What waits or runs and whose caller may still speak to it: by inbox and request id. */
   readonly cancellable: Map<string, Exchange>
 }
 
@@ -34,8 +41,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
   readonly envelope: Envelope.Request
   readonly entry: Entry
   readonly link: Link
-  /** When the caller stops waiting, on the wheel's clock. */
-  readonly deadline: number | undefined
+  /** When the caller stops waiting, on the wheel's clock; nothing once a stream has begun, which lasts as long as it is heard of. */
+  deadline: number | undefined
+  /** Steps to a caller that counts them. */
+  readonly steps: Steps | undefined
   /** The final answer is out, or nobody wants one any more. */
   answered = false
   /** What runs for it is being stopped; what comes after is not begun. */
@@ -44,6 +53,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
   begun = false
   /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** When a stream's caller was last heard of. */
+  private heard = 0
+  private questions: Questions | undefined = undefined
   /** Takes it out of the backlog, while it waits there. */
   forget: ((exchange: Exchange) => void) | undefined = undefined
 
@@ -55,6 +67,14 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.envelope = envelope
     this.replyTo = replyTo
     this.deadline = envelope.timeoutMillis === undefined ? undefined : link.wheel.now() + envelope.timeoutMillis
+    this.steps =
+      envelope.credit === undefined || this.cancelKey === undefined
+        ? undefined
+        : new Steps(
+            (payload, packed, seq, confirmed) => this.writeStep(payload, packed, seq, confirmed),
+            envelope.credit,
+            link.transport.capabilities.maxFrameBytes
+          )
   }
 
   get id() {
@@ -88,8 +108,38 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
   }
 
+  /** The handler begins. From now on a stream's time is that without a word from its caller, who hears as often of us. */
+  begin() {
+    this.begun = true
+    if (!this.lasts) return
+    this.deadline = undefined
+    this.heard = this.link.wheel.now()
+    this.link.wheel.remove(this)
+    this.link.wheel.add(this, this.patience / 3)
+  }
+
+  private get lasts() {
+    return this.entry.items !== undefined && this.steps !== undefined && this.envelope.timeoutMillis !== undefined
+  }
+  private get patience() {
+    return this.envelope.timeoutMillis ?? 0
+  }
+
+  /** The caller has said something about the request. */
+  control(control: Control.Control) {
+    this.heard = this.link.wheel.now()
+    if (control._tag === "Cancel") this.cancel()
+    else if (control._tag === "Credit") this.steps?.grant(control.until)
+    else this.questions?.answer(control.ask, control.answer)
+  }
+
   /** The deadline has passed: the caller is told, the handler stopped. */
   override expire() {
+    if (this.begun && this.lasts && this.heard + this.patience > this.link.wheel.now()) {
+      this.link.wheel.add(this, this.patience / 3)
+      this.steps?.flush()
+      return this.write("success", "null", false, undefined, { alive: true })
+    }
     const started = this.begun ? "yes" : "no"
     this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.envelope.timeoutMillis ?? 0 }), started)
     this.stop()
@@ -104,7 +154,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
   /** Interrupts what runs, or leaves the backlog; what would come after is not begun. */
   stop() {
     this.stopped = true
-    if (this.forget === undefined) return this.fiber?.interruptUnsafe()
+    if (this.forget === undefined) {
+      this.fiber?.interruptUnsafe()
+      // After it: who could not be interrupted must not wait for ever.
+      return this.steps?.close()
+    }
     this.untrack()
     this.forget(this)
     this.forget = undefined
@@ -171,7 +225,12 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return this.byHand(undefined, { error: Envelope.cut(message) }, "error", final)
   }
 
-  private byHand(codec: SchemaCodec<any> | undefined, value: unknown, status: "success" | "error", final: boolean) {
+  private byHand(
+    codec: SchemaCodec.SchemaCodec<any> | undefined,
+    value: unknown,
+    status: "success" | "error",
+    final: boolean
+  ) {
     return Effect.suspend((): Effect.Effect<void> => {
       if (codec === undefined || this.answered) return this.deliver(status, value, final)
       return Effect.matchEffect(codec.encode(value), {
@@ -182,16 +241,65 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
 
   private deliver(status: "success" | "error", json: unknown, final: boolean): Effect.Effect<void> {
-    return Effect.callback<void>((resume) => {
+    return Effect.suspend(() => {
       // Finalizers of a handler that was stopped may send: nobody hears it, and that is no fault of theirs.
-      if (this.stopped) return resume(Effect.void)
+      if (this.stopped) return Effect.void
       if (this.answered) {
-        return resume(Effect.die(new Response.AlreadyAnswered({ service: this.service, action: this.action })))
+        return Effect.die(new Response.AlreadyAnswered({ service: this.service, action: this.action }))
       }
       const text = stringify(json)
+      if (this.steps !== undefined && status === "success" && !final) return this.steps.write([text])
+      this.steps?.flush()
       if (final) this.answered = true
-      this.write(status, text, final, () => resume(Effect.void))
+      return Effect.callback<void>((resume) => this.write(status, text, final, () => resume(Effect.void)))
     })
+  }
+
+  /** Effect of items of a stream. Succeeds when they have left, or have their place where the caller counts them. */
+  sendItems(items: ReadonlyArray<unknown>): Effect.Effect<void> {
+    const { steps } = this
+    const codec = this.entry.items!
+    const texts: Array<string> = []
+    for (const item of items) {
+      const encoded = codec.encode(item)
+      if (!Exit.isExit(encoded) || Exit.isFailure(encoded) || steps === undefined) {
+        return Effect.forEach(items, (item) => this.byHand(codec, item, "success", false), { discard: true })
+      }
+      texts.push(stringify(encoded.value))
+    }
+    return this.answered && !this.stopped ? this.deliver("success", null, false) : steps!.write(texts)
+  }
+
+  /** Effect of a question to the caller. */
+  ask(name: string, question: unknown, timeout: Duration.Input | undefined): Effect.Effect<unknown, AskError> {
+    const failed = (reason: AskError["reason"], detail = "") => new AskError({ question: name, reason, detail })
+    const { answer, ask } = this.entry.asks.get(name)!
+    const questions = this.questions ?? new Questions()
+    this.questions = questions
+    const asked = Effect.suspend((): Effect.Effect<unknown, AskError> => {
+      if (!this.envelope.answers || this.cancelKey === undefined) return Effect.fail(failed("NobodyAnswers"))
+      return Effect.flatMap(Effect.orDie(ask.encode(question)), (json) => {
+        const text = stringify(json)
+        this.steps?.flush()
+        const send = (id: number) => this.write("success", text, false, undefined, { ask: { id, name } })
+        return Effect.flatMap(
+          questions.ask(send) ?? Effect.fail(failed("TooMany")),
+          (given): Effect.Effect<unknown, AskError> =>
+            "declined" in given
+              ? Effect.fail(failed("Declined", given.declined))
+              : Effect.mapError(answer.decode(given.json), (error) => {
+                  const { expected, path } = SchemaCodec.explain(error)
+                  return failed(
+                    "InvalidAnswer",
+                    `${path.length === 0 ? "" : `at ${JSON.stringify(path)}: `}${expected}`
+                  )
+                })
+        )
+      })
+    })
+    return timeout === undefined
+      ? asked
+      : Effect.timeoutOrElse(asked, { duration: timeout, orElse: () => Effect.fail(failed("TimedOut")) })
   }
 
   private answerSuccess(value: unknown) {
@@ -237,14 +345,32 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private answer(status: "success" | "error", payload: string) {
     if (this.answered) return
+    this.steps?.flush()
     this.answered = true
     this.write(status, payload, true, undefined)
   }
 
-  private write(status: "success" | "error", payload: string, final: boolean, then: (() => void) | undefined) {
+  private writeStep(payload: string, packed: boolean, seq: number, confirmed: () => void) {
+    if (this.answered || this.stopped) return confirmed()
+    this.write("success", payload, false, confirmed, packed ? { packed, seq } : { seq })
+  }
+
+  private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
+    const { answers, credit } = this.envelope
+    if (credit === undefined && !answers) return undefined
+    return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...besides }
+  }
+
+  private write(
+    status: "success" | "error",
+    payload: string,
+    final: boolean,
+    then: (() => void) | undefined,
+    besides: Partial<Envelope.ReplyExtension> = {}
+  ) {
     const { replyTo, link } = this
     if (replyTo === undefined) return then?.()
-    let frame = Envelope.writeReply(status, payload, this.envelope.requestId, final)
+    let frame = Envelope.writeReply(status, payload, this.envelope.requestId, final, this.extension(besides))
     const { maxFrameBytes } = link.transport.capabilities
     if (Codec.isLarger(frame, maxFrameBytes)) {
       const reason = new Reason.PayloadTooLarge({
@@ -259,7 +385,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
         "error",
         Envelope.writeErrorPayload({ error: reason.message, reason: Reason.encode(reason), started: "yes" }),
         this.envelope.requestId,
-        true
+        true,
+        this.extension({})
       )
     }
     link.transport.send(replyTo, frame, (error, receivers) => {
@@ -292,7 +419,7 @@ const stringify = (json: unknown): string => {
 
 /** Goes on at once where the schema does, otherwise returns what is still to be run. */
 const whenEncoded = (
-  codec: SchemaCodec<any> | undefined,
+  codec: SchemaCodec.SchemaCodec<any> | undefined,
   value: unknown,
   then: (encoded: Exit.Exit<unknown, unknown>) => void
 ): Effect.Effect<void> | undefined => {

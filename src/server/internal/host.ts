@@ -1,4 +1,5 @@
 /** All that one process serves and listens to over one transport: the tables that messages are looked up in. */
+import { randomUUID } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -11,6 +12,7 @@ import * as PerTransport from "../../transport/PerTransport.ts"
 import type { Receive, Target, Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
+import * as Control from "../../wire/Control.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -58,6 +60,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const discards = yield* Discards.make("server")
   const link: Link = {
     transport,
+    instance: randomUUID().slice(0, 13),
     discards,
     wheel: yield* TimerWheel.make,
     log: (effect) => void runFork(effect),
@@ -65,8 +68,9 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     cancellable: new Map()
   }
 
-  const cancel = ({ replyTo, requestId }: Envelope.Cancel) => {
-    link.cancellable.get(cancelKey(replyTo, requestId))?.cancel()
+  const control = (control: Control.Control) => {
+    if (control.by !== undefined && control.by !== link.instance) return
+    link.cancellable.get(cancelKey(control.replyTo, control.requestId))?.control(control)
   }
   const { maxFrameBytes } = transport.capabilities
   const claims = new Map<string, string>()
@@ -88,8 +92,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readRequest(raw)
       if (typeof envelope === "string") {
-        const taken = Envelope.readCancel(raw)
-        return taken === undefined ? discards.note(envelope) : cancel(taken)
+        const said = Control.read(raw)
+        return said === undefined ? discards.note(envelope) : control(said)
       }
       const mounted = actions.get(envelope.action)
       const mount = (mounted ?? first(actions))?.mount

@@ -108,7 +108,7 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
 
   const run = (exchange: Exchange, payload: unknown) => {
     const { entry } = exchange
-    exchange.begun = true
+    exchange.begin()
     const begun = link.wheel.now()
     // The deadline is the request's own, also where the layer was built below another request.
     const context = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
