@@ -184,6 +184,16 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "caller   the hottest of ten: 29 degrees",
     "caller   it measured no more than it had to: true",
     "service  nobody wants more, stopped"
+  ],
+  "35_websocket.ts": [
+    'bob  {"type":"said","data":{"by":"Ann","text":"hello"}}',
+    'ann  {"type":"response","data":{"length":5}}',
+    'ann  {"type":"said","data":{"by":"Ann","text":"hello"}}',
+    'bob  {"type":"error","data":{"error":"chat.shout: UnknownAction, unknown action \\"shout\\""}}'
+  ],
+  "36_answering_listener.ts": [
+    "caller    { heard: 'where is the tea?' }",
+    "listener  heard the kettle boils, nobody waits"
   ]
 }
 
