@@ -111,29 +111,24 @@ describe("WorkerPool", () => {
     }).pipe(Effect.scoped, Effect.provide(live({ size: 2 })))
   )
 
-  it.live("lets a thread wait for each of its steps until somebody took it", () =>
+  it.live("lets a thread wait with each step until the one before has been taken", () =>
     Effect.gen(function* () {
-      const gate = yield* Deferred.make<void>()
       const arrived = yield* Deferred.make<void>()
-      let taken = 0
-      const fiber = yield* Effect.forkChild(
+      const stuck = yield* Effect.forkChild(
         WorkerPool.run(
           Jobs,
           "count",
           { to: 1_000 },
-          {
-            progress: () =>
-              Effect.suspend(() => {
-                taken++
-                return Effect.andThen(Deferred.succeed(arrived, undefined), Deferred.await(gate))
-              })
-          }
+          { progress: () => Effect.andThen(Deferred.succeed(arrived, undefined), Effect.never) }
         )
       )
       yield* Deferred.await(arrived)
-      assert.strictEqual(taken, 1)
-      yield* Deferred.succeed(gate, undefined)
-      assert.strictEqual(yield* Fiber.join(fiber), 1_000)
+      yield* Fiber.interrupt(stuck)
+      assert.strictEqual((yield* WorkerPool.run(Jobs, "where", undefined)).passed, 0)
+
+      let taken = 0
+      const progress = () => Effect.sync(() => taken++).pipe(Effect.asVoid)
+      assert.strictEqual(yield* WorkerPool.run(Jobs, "count", { to: 1_000 }, { progress }), 1_000)
       assert.strictEqual(taken, 1_000)
     }).pipe(Effect.scoped, Effect.provide(live()))
   )
@@ -199,7 +194,7 @@ describe("WorkerPool", () => {
       const before = yield* jobs.where(patient)
       const fiber = yield* begin(jobs.wait.stream(patient))
       yield* Fiber.interrupt(fiber)
-      assert.deepStrictEqual(yield* jobs.where(patient), { thread: before.thread, interrupted: 1 })
+      assert.deepStrictEqual(yield* jobs.where(patient), { thread: before.thread, interrupted: 1, passed: 0 })
     }).pipe(Effect.scoped, Effect.provide(live()))
   )
 

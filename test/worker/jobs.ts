@@ -12,7 +12,7 @@ export class Jobs extends Service.make(
     error: TooLarge
   }),
   Action.make("count", { payload: { to: Schema.Int }, progress: Schema.Date, success: Schema.Int }),
-  Action.make("where", { success: Schema.Struct({ thread: Schema.Int, interrupted: Schema.Int }) }),
+  Action.make("where", { success: Schema.Struct({ thread: Schema.Int, interrupted: Schema.Int, passed: Schema.Int }) }),
   /** Says that it has begun, then waits. */
   Action.make("wait", { progress: Schema.String, success: Schema.String }),
   /** Says that it has begun, then never yields. */

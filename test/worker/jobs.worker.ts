@@ -10,6 +10,7 @@ import { Jobs, TooLarge } from "./jobs.ts"
 class Limit extends Context.Service<Limit, bigint>()("test/Limit") {}
 
 let interrupted = 0
+let passed = 0
 
 WorkerRunner.run(Jobs, {
   square: Effect.fnUntraced(function* ({ n, at }) {
@@ -18,10 +19,13 @@ WorkerRunner.run(Jobs, {
     return { square: n * n, at }
   }),
   count: Effect.fnUntraced(function* ({ to }, { progress }) {
-    for (let step = 1; step <= to; step++) yield* progress(new Date(step))
+    for (let step = 1; step <= to; step++) {
+      yield* progress(new Date(step))
+      passed++
+    }
     return to
   }),
-  where: () => Effect.sync(() => ({ thread: threadId, interrupted })),
+  where: () => Effect.sync(() => ({ thread: threadId, interrupted, passed })),
   wait: (_, { progress }) =>
     Effect.onInterrupt(Effect.andThen(progress("begun"), Effect.never), () => Effect.sync(() => interrupted++)),
   spin: (_, { progress }) =>
