@@ -203,7 +203,7 @@ const refuse = (busy: Reason.Busy) =>
 const key = (service: Service.Any) =>
   Context.Service<Pool<string>, Threads.Pool>(`fiberbus/worker/WorkerPool/${service.serviceName}`)
 
-const atLeast = (least: number, given: number) => Math.max(least, Math.floor(given))
+const atLeast = (least: number, given: number) => Math.max(least, Math.floor(given) || 0)
 
 /** What was thrown in the thread, with its own stack: that of this process would tell nothing. */
 const thrown = ({ message, stack }: { readonly message: string; readonly stack: string }) => {

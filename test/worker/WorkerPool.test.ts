@@ -1,6 +1,6 @@
 import { threadId } from "node:worker_threads"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Option, Schedule, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Option, Queue, Schedule, Stream } from "effect"
 import { type CallError, Caller, Handlers, Memory } from "fiberbus"
 import * as WorkerPool from "fiberbus/worker/WorkerPool"
 import { Jobs, TooLarge } from "./jobs.ts"
@@ -152,6 +152,21 @@ describe("WorkerPool", () => {
     )
   }
 
+  it.live("replaces a thread that is lost while it has nothing to do, and says so", () =>
+    Effect.gen(function* () {
+      const logged = yield* Queue.unbounded<string>()
+      const logger = Logger.make(({ logLevel, message }) => void Queue.offerUnsafe(logged, `${logLevel} ${message}`))
+      yield* Effect.gen(function* () {
+        const before = yield* WorkerPool.run(Jobs, "where", undefined)
+        yield* WorkerPool.run(Jobs, "crash", { how: "idle" })
+        assert.match(yield* Queue.take(logged), /^Warn fiberbus: thread 0 of jobs crashed: .*4$/)
+        assert.notStrictEqual((yield* WorkerPool.run(Jobs, "where", undefined)).thread, before.thread)
+      }).pipe(Effect.provide(threads()), Effect.provide(Logger.layer([logger])))
+      // Its end with its layer is nothing to tell of.
+      assert.deepStrictEqual(yield* Queue.clear(logged), [])
+    })
+  )
+
   it.live("says how a thread was lost, and that none is left where its schedule ends", () =>
     Effect.gen(function* () {
       const lost = yield* Effect.flip(WorkerPool.run(Jobs, "crash", { how: "exit" }))
@@ -237,8 +252,10 @@ describe("WorkerPool", () => {
     }).pipe(Effect.scoped, Effect.provide(live({ queue: 1 })))
   )
 
-  it.live("leaves no thread behind, whatever they do", () =>
+  it.live("leaves no thread behind, and nothing to tell of, whatever they do", () =>
     Effect.gen(function* () {
+      const logged: Array<unknown> = []
+      const logger = Logger.make(({ message }) => void logged.push(message))
       const before = workers()
       for (const act of ["nothing", "wait", "spin"] as const) {
         yield* Effect.gen(function* () {
@@ -249,9 +266,10 @@ describe("WorkerPool", () => {
           )
           yield* Deferred.await(begun)
           assert.isAbove(workers(), before)
-        }).pipe(Effect.provide(threads({ size: 2, interruptWithin: 0 })), Effect.provide(Logger.layer([])))
+        }).pipe(Effect.provide(threads({ size: 2 })), Effect.provide(Logger.layer([logger])))
         assert.strictEqual(workers(), before, act)
       }
+      assert.deepStrictEqual(logged, [])
     })
   )
 

@@ -17,7 +17,7 @@ export class Jobs extends Service.make(
   Action.make("wait", { progress: Schema.String, success: Schema.String }),
   /** Says that it has begun, then never yields. */
   Action.make("spin", { progress: Schema.String }),
-  Action.make("crash", { payload: { how: Schema.Literals(["exit", "throw", "heap"]) } }),
+  Action.make("crash", { payload: { how: Schema.Literals(["exit", "throw", "heap", "idle"]) } }),
   Action.make("die"),
   Action.make("left", { success: Schema.Finite }),
   Action.make("missing"),

@@ -36,7 +36,11 @@ WorkerRunner.run(Jobs, {
       })
     ),
   crash: ({ how }) =>
-    Effect.callback(() => {
+    Effect.callback((resume) => {
+      if (how === "idle") {
+        setTimeout(() => process.exit(4), 10)
+        return resume(Effect.void)
+      }
       if (how === "exit") process.exit(3)
       if (how === "throw") setImmediate(() => JSON.parse("no json"))
       const kept: Array<Array<number>> = []

@@ -70,6 +70,7 @@ interface Thread {
   post: (message: ToThread) => void
   raw: NodeWorkerThreads.Worker | undefined
   job: Job | undefined
+  /** It takes jobs. */
   isReady: boolean
   /** Why the pool ended it itself, if it did. */
   ended: "stuck" | "slow_start" | undefined
@@ -95,13 +96,17 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
   const context = Context.add(yield* Effect.context<never>(), Clock.Clock, Clock.Clock.defaultValue())
   const platform = yield* Worker.WorkerPlatform.pipe(Effect.provide(NodeWorker.layerPlatform))
   const runFork = Effect.runForkWith(context)
-  const tell = (metric: Metric.Metric<number, any>, value: number, attributes?: Record<string, string>) =>
-    Metric.withAttributes(metric, { service, ...attributes }).updateUnsafe(value, context)
+  const metrics = {
+    waiting: Metric.withAttributes(WorkerMetrics.waiting, { service }),
+    refused: Metric.withAttributes(WorkerMetrics.refused, { service }),
+    lost: Metric.withAttributes(WorkerMetrics.lost, { service })
+  }
 
   const waiting = new Set<Job>()
   const idle: Array<Thread> = []
   const threads = new Set<Thread>()
   let alive = options.size
+  let closing = false
   let jobs = 0
   let meanMillis = 100
 
@@ -116,11 +121,19 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
 
   /** A thread has nothing to do. */
   const next = (thread: Thread) => {
+    if (!thread.isReady) return
     const [job] = waiting
     if (job === undefined) return idle.push(thread)
     waiting.delete(job)
-    tell(WorkerMetrics.waiting, waiting.size)
+    metrics.waiting.updateUnsafe(waiting.size, context)
     begin(thread, job)
+  }
+
+  /** A thread gets no more jobs. */
+  const retire = (thread: Thread) => {
+    thread.isReady = false
+    const at = idle.indexOf(thread)
+    if (at >= 0) idle.splice(at, 1)
   }
 
   const end = (job: Job, event: Event) => {
@@ -166,6 +179,8 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
             ...(options.execArgv === undefined ? undefined : { execArgv: [...options.execArgv] })
           })
           thread.raw = raw
+          // At once, not when all of its end is known: a job given to it meanwhile would be lost with it.
+          raw.once("error", () => retire(thread)).once("exit", () => retire(thread))
           return raw
         })
       )
@@ -200,8 +215,7 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
       Effect.onExit((exit) =>
         Effect.sync(() => {
           threads.delete(thread)
-          const at = idle.indexOf(thread)
-          if (at >= 0) idle.splice(at, 1)
+          retire(thread)
           const how = exit._tag === "Success" ? exit.value : "the pool was closed"
           if (thread.job !== undefined) end(thread.job, { _tag: "Lost", how })
           thread.job = undefined
@@ -223,11 +237,10 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
         jobs: 0
       }
       const how = yield* live(thread)
-      if (isFirst && !thread.isReady) {
-        Deferred.doneUnsafe(first, Exit.fail(new Error(how)))
-        return
-      }
-      tell(WorkerMetrics.lost, 1, { why: thread.ended ?? "crashed" })
+      // Its layer is not there yet, and will not be.
+      if (Deferred.doneUnsafe(first, Exit.fail(new Error(how)))) return
+      if (closing) return
+      yield* Metric.update(Metric.withAttributes(metrics.lost, { why: thread.ended ?? "crashed" }), 1)
       yield* Effect.logWarning(`fiberbus: thread ${id} of ${service} ${thread.ended ?? "crashed"}: ${how}`)
       if (thread.jobs > 0) step = yield* Schedule.toStepWithSleep(options.restart)
       if (Exit.isFailure(yield* Effect.exit(step(how)))) break
@@ -249,6 +262,7 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
   )
   // Before the threads are asked to end: one that works, or has not begun yet, would not hear it.
   yield* Effect.addFinalizer(() => {
+    closing = true
     alive = 0
     endWaiting()
     return Effect.forEach(
@@ -273,9 +287,9 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
         else if (alive === 0) end(job, { _tag: "NoThreads" })
         else if (waiting.size < options.queue) {
           waiting.add(job)
-          tell(WorkerMetrics.waiting, waiting.size)
+          metrics.waiting.updateUnsafe(waiting.size, context)
         } else {
-          tell(WorkerMetrics.refused, 1)
+          metrics.refused.updateUnsafe(1, context)
           return undefined
         }
         return job
@@ -283,7 +297,7 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
     cancel: (job) =>
       Effect.suspend(() => {
         if (waiting.delete(job)) {
-          tell(WorkerMetrics.waiting, waiting.size)
+          metrics.waiting.updateUnsafe(waiting.size, context)
           return Effect.void
         }
         const { thread } = job
