@@ -14,6 +14,7 @@ const rings: Record<string, ReadonlyArray<string>> = {
   client: ["contract", "wire", "transport", "policy"],
   server: ["contract", "wire", "transport", "policy"],
   worker: ["contract", "wire", "transport", "policy", "server"],
+  node: ["contract", "wire", "transport", "policy", "client", "server"],
   cli: ["contract", "wire", "transport", "policy", "client", "server"],
   testing: ["contract", "wire", "transport", "policy", "client", "server"]
 }
@@ -21,7 +22,7 @@ const rings: Record<string, ReadonlyArray<string>> = {
 /** Unstable modules of Effect, and drivers, are at home in these places only. */
 const drivers: Record<string, RegExp> = {
   ioredis: /^(transport\/internal\/[rR]edis|testing\/)/,
-  "@effect/platform-node": /^(cli|testing|worker)\//,
+  "@effect/platform-node": /^(cli|node|testing|worker)\//,
   "effect/workers": /^worker\//,
   "effect/cli": /^cli\//,
   // Kept out of the root by subpaths of their own: what changes in it concerns only those who use these two.

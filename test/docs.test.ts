@@ -9,7 +9,6 @@ const linksOf = (text: string) => Array.from(text.matchAll(/\]\((?!http)([^)#]+)
 
 /** Examples that the guides name before they are here. Whoever brings one takes it out. */
 const toCome = [
-  "13_limits.ts",
   "14_tracing.ts",
   "15_metrics.ts",
   "16_background.ts",
