@@ -8,14 +8,9 @@ const read = (file: string) => readFileSync(join(folder, file), "utf8")
 const linksOf = (text: string) => Array.from(text.matchAll(/\]\((?!http)([^)#]+)[^)]*\)/g), ([, path]) => path!)
 
 /** Examples that the guides name before they are here. Whoever brings one takes it out. */
-const toCome = [
-  "14_tracing.ts",
-  "15_metrics.ts",
-  "16_background.ts",
-  "17_daemon.ts",
-  "18_blueprint.ts",
-  "19_lifecycle.ts"
-].map((name) => `../examples/${name}`)
+const toCome = ["16_background.ts", "17_daemon.ts", "18_blueprint.ts", "19_lifecycle.ts"].map(
+  (name) => `../examples/${name}`
+)
 
 describe("docs", () => {
   for (const file of files) {

@@ -132,6 +132,39 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "  cooks dish 5 for table 1",
     "  cooks dish 6 for table 1"
   ],
+  "14_tracing.ts": [
+    "mug    thank you",
+    "plate  no plate left",
+    "shop.buy (client in browser)",
+    "  shop.buy (server in shop)",
+    "    stock.take (client in shop)",
+    "      stock.take (server in stock)",
+    "    tell the customer (internal in shop)",
+    "      mail.write (client in shop)",
+    "        mail.write (server in mail)",
+    "shop.buy (client in browser)",
+    "  shop.buy (server in shop)",
+    "    stock.take (client in shop, failed)",
+    "      stock.take (server in stock, failed)"
+  ],
+  "15_metrics.ts": [
+    "While one is in flight:",
+    'fiberbus_call_duration_milliseconds_count{service="oven",action="bake"} 3',
+    'fiberbus_calls_in_flight{service="oven",action="bake"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="Busy"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handled_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handler_duration_milliseconds_count{service="oven",action="bake"} 2',
+    "When it is over:",
+    'fiberbus_call_duration_milliseconds_count{service="oven",action="bake"} 4',
+    'fiberbus_calls_in_flight{service="oven",action="bake"} 0',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="Busy"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="DeadlineExceeded"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handled_total{service="oven",action="bake",outcome="interrupted"} 1',
+    'fiberbus_handled_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handler_duration_milliseconds_count{service="oven",action="bake"} 3'
+  ],
   "20_conversation.ts": [
     "password? (1)  1234",
     "password? (2)  home-secret",
@@ -222,7 +255,7 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
 /** Examples of several files or processes, which have tests of their own below. */
 const folders = ["11_two_processes", "21_cpu_bound", "33_mixed_fleet"]
 /** What is no example itself, but a part of one. */
-const parts = { shop: "09_shop.ts" }
+const parts = { shop: "09_shop.ts", tracing: "14_tracing.ts" }
 
 interface Ended {
   readonly status: number | null

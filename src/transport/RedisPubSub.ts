@@ -28,6 +28,7 @@ import * as RedisSubscriptions from "./internal/RedisSubscriptions.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisInfo from "./internal/redisInfo.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
+import * as LinkMetrics from "./LinkMetrics.ts"
 import { type Sent, Transport, TransportError } from "./Transport.ts"
 
 /** Where Redis is and who we are there. All are optional: the default is `127.0.0.1:6379` without a password. */
@@ -101,6 +102,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     }
 
     const health = RedisHealth.make(settings, yield* Effect.context<never>())
+    const traffic = LinkMetrics.traffic(settings.name, yield* Effect.context<never>())
     const master = redisInfo.makeWatch(settings)
     const publisher = RedisLink.make(settings, "publisher", {
       prepare: () => master.prepared("publisher"),
@@ -175,6 +177,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     const give = (channel: string, frame: string, sent: Sent) => {
       const bytes = Buffer.byteLength(frame)
       if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
+      traffic.sent(bytes)
       publisher.commandWhenUp("publish", [channel, frame], bytes, (error, reply) =>
         sent(error, typeof reply === "number" ? reply : 0)
       )
@@ -189,6 +192,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     const subscriptions = RedisSubscriptions.make(settings, subscriber, {
       refused: (error) => log(Effect.logWarning(`Redis: ${error.message}. Tried again until it is allowed`)),
       changed: () => health.refused(subscriptions.refusal()),
+      received: traffic.received,
       threw
     })
 

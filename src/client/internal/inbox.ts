@@ -162,8 +162,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       // One that has an id is a further attempt of a call.
       if (call.id === "") call.id = idPrefix + (++count).toString(36)
       pending.set(call.id, call)
-      call.deadline = wheel.now() + timeoutMillis
       wheel.add(call, timeoutMillis)
+      call.deadline = call.expiresAt
       return undefined
     }
   }
