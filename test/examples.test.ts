@@ -206,15 +206,89 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "connected      10.0.0.7",
     "not connected  password: Declined, I do not know it"
   ],
+  "22_rest.ts": [
+    "http   GET /stock/mug: 200 ok, 3 left",
+    "call   took 2, 1 left",
+    "http   POST /stock/mug/take: 409 SoldOut, 1 left",
+    "call   takes the last one",
+    "task   no mug left, orders 5",
+    "event  5 × mug delivered",
+    "http   GET /stock/mug: 200 ok, 5 left"
+  ],
+  "23_fan_out.ts": ["prices  0, 10, 20, 30, 40, … 30 of them", "most    4 asked at once"],
+  "24_producer_consumer.ts": ["printed  12 of 12 pages", "ahead    3 at most: two in the queue, one with the printer"],
+  "25_worker_pool.ts": ["cooked  9 dishes", "stoves  1, 2, 3"],
+  "26_gather.ts": [
+    "list    12, 40; failed: NotSold, NotSold",
+    "north   40",
+    "south   NotSold",
+    "best    9, by 2 of 3 shops"
+  ],
+  "27_timeouts.ts": [
+    "A call",
+    "maps    looks for a route",
+    "caller  no answer within 50 ms",
+    "maps    has stopped looking",
+    "An inherited deadline",
+    "maps    was given what trips had left",
+    "A part of a handler",
+    "caller  no news of traffic",
+    "A whole workflow, which may fail to end in time",
+    "maps    looks for a route",
+    "maps    has stopped looking",
+    "caller  takes the train"
+  ],
+  "28_shared_state.ts": ["careless  votes were lost", "careful   10 of 10", "logs in", "tokens    10 × token-1"],
+  "29_cache_aside.ts": [
+    "cache     in memory",
+    "database  asked for 1",
+    "caller    Ada",
+    "caller    Ada",
+    "database  asked for 1",
+    "caller    Ada Lovelace",
+    "database  asked for 2",
+    "caller    no user 2",
+    "caller    no user 2"
+  ],
+  "30_counter.ts": ["counted  in memory", "tickets  100, all different: true", "last     100"],
+  "31_status_service.ts": [
+    "registry  data_processor has started",
+    "monitor   a heartbeat: healthy",
+    "caller    sum 6",
+    "caller    there was no data",
+    "monitor   a heartbeat: shutting_down",
+    "caller    shutting_down, 1 request for it"
+  ],
+  "32_registration.ts": [
+    "users         created Ada",
+    "mail          opened a box for u-Ada",
+    "mail          wrote to Ada",
+    "caller        registered as u-Ada",
+    "users         created Eve",
+    "mail          opened a box for u-Eve",
+    "mail          closed box-u-Eve",
+    "users         deleted u-Eve",
+    "caller        refused: no letters to Eve"
+  ],
   "34_items.ts": [
     "caller   the hottest of ten: 29 degrees",
     "caller   it measured no more than it had to: true",
     "service  nobody wants more, stopped"
+  ],
+  "35_websocket.ts": [
+    'bob  {"type":"said","data":{"by":"Ann","text":"hello"}}',
+    'ann  {"type":"response","data":{"length":5}}',
+    'ann  {"type":"said","data":{"by":"Ann","text":"hello"}}',
+    'bob  {"type":"error","data":{"error":"chat.shout: UnknownAction, unknown action \\"shout\\""}}'
+  ],
+  "36_answering_listener.ts": [
+    "caller    { heard: 'where is the tea?' }",
+    "listener  heard the kettle boils, nobody waits"
   ]
 }
 
 /** Examples of several files or processes, which have tests of their own below. */
-const folders = ["11_two_processes"]
+const folders = ["11_two_processes", "21_cpu_bound", "33_mixed_fleet"]
 /** What is no example itself, but a part of one. */
 const parts = { shop: "09_shop.ts", tracing: "14_tracing.ts" }
 
@@ -409,6 +483,23 @@ describe("the demo", () => {
   }
 })
 
+describe("examples in folders", () => {
+  it.live("21_cpu_bound: pings are answered while a thread counts primes", () =>
+    Effect.gen(function* () {
+      const ended = yield* run("21_cpu_bound/main.ts")
+      assertWell(ended)
+      assertTranscript(ended.stdout, [
+        "step    25 percent, and a ping: pong",
+        "step    50 percent, and a ping: pong",
+        "step    75 percent, and a ping: pong",
+        "step    100 percent, and a ping: pong",
+        "result  148933 primes",
+        "error   10000000 is the most"
+      ])
+    })
+  )
+})
+
 it.layer(RedisServer.layer)("over Redis", (it) => {
   const withUrl = Effect.map(RedisServer.RedisServer, ({ url }) => ({
     url,
@@ -436,6 +527,46 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       const ended = yield* run("10_redis.ts", { env })
       assertWell(ended)
       assertTranscript(ended.stdout, [/^over {3}(rediss?|unix):\/\/.* \(at-most-once\)$/, "total  5"])
+    })
+  )
+
+  it.effect("22_rest.ts says the same over Redis", () =>
+    Effect.gen(function* () {
+      const { url } = yield* withUrl
+      const ended = yield* run("22_rest.ts", { args: ["--redis", url] })
+      assertWell(ended)
+      assertTranscript(ended.stdout, transcripts["22_rest.ts"]!)
+    })
+  )
+
+  for (const name of ["29_cache_aside.ts", "30_counter.ts"]) {
+    it.effect(`${name} says with Redis what it says in memory`, () =>
+      Effect.gen(function* () {
+        const { env } = yield* withUrl
+        const ended = yield* run(name, { env })
+        assertWell(ended)
+        const [first, ...rest] = linesOf(ended.stdout)
+        assert.match(first!, /in Redis$/)
+        assert.deepStrictEqual(rest, transcripts[name]!.slice(1))
+      })
+    )
+  }
+
+  it.effect("33_mixed_fleet: a peer of another language is called, streamed and heard", () =>
+    Effect.gen(function* () {
+      const { env } = yield* withUrl
+      const ended = yield* run("33_mixed_fleet/main.ts", { env })
+      assertWell(ended)
+      assertTranscript(ended.stdout, [
+        /^fleet {3}Python's Daebus is (installed: daebus_service\.py is started|not installed: a stand-in .*)$/,
+        /^call {4}2 \+ 40 is 42, says (Daebus|the stand-in)$/,
+        /^hops {4}twice 21 is 42, says Node, who asked (Daebus|the stand-in)$/,
+        'stream  Progress {"step":1}',
+        'stream  Progress {"step":2}',
+        'stream  Success {"counted":3}',
+        "error   no such user",
+        "events  daebus heard Grüße"
+      ])
     })
   )
 

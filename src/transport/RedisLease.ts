@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as RedisLink from "./internal/RedisLink.ts"
+import { RedisDefences } from "./internal/redisDefences.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisLeaseScript from "./internal/redisLeaseScript.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
@@ -31,7 +32,7 @@ export type Options = Omit<RedisPubSub.Options, "maxFrameBytes" | "maxBytesInFli
  */
 export const make = (options: Options = {}): Effect.Effect<Lease["Service"], TransportError, Scope.Scope> =>
   Effect.gen(function* () {
-    const settings = redisOptions.resolve(options)
+    const settings = redisOptions.resolve(options, yield* RedisDefences)
     if (settings instanceof TransportError) return yield* renamed(settings, "read the options of RedisLease")
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "lease", settings.name))
