@@ -165,6 +165,41 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     'fiberbus_handled_total{service="oven",action="bake",outcome="success"} 2',
     'fiberbus_handler_duration_milliseconds_count{service="oven",action="bake"} 3'
   ],
+  "16_background.ts": [
+    "now       a report",
+    "log       fiberbus: the background task report failed",
+    "counted   1 succeeded, 1 failed",
+    "often     3 by now, and paused",
+    "fleet     the nightly job runs, under token 1",
+    "replicas  left it to another, left it to another, ran it"
+  ],
+  "17_daemon.ts": [
+    "packer   begins",
+    "packed   a mug",
+    "packer   sweeps the floor",
+    "log      fiberbus: the daemon packer failed, again in 20 ms",
+    "packer   begins",
+    "packed   a book",
+    "packer   sweeps the floor",
+    "holiday  the packer is Stopped",
+    "packer   begins",
+    "packed   a lamp",
+    "packer   sweeps the floor"
+  ],
+  "18_blueprint.ts": [
+    "oslo     fish: 220 crowns",
+    "rome     fish: 99 crowns",
+    "by name  ice: 99 crowns",
+    "kitchen  Oslo cooks fish",
+    "kitchen  Rome cooks ice"
+  ],
+  "19_lifecycle.ts": [
+    "health    Starting, without stock",
+    "stock     opens",
+    "ready     7 mugs in stock",
+    "health    Ready",
+    "stopping  the last mug is put on the shelf"
+  ],
   "20_conversation.ts": [
     "password? (1)  1234",
     "password? (2)  home-secret",

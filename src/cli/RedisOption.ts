@@ -65,6 +65,6 @@ const merge = (environment: RedisPubSub.Options, { redis, prefix }: RedisOption)
   const prefixed = Option.isSome(prefix) ? { ...environment, prefix: prefix.value } : environment
   if (Option.isNone(redis)) return prefixed
   // A flag names another address than the environment, not a second one; what else it lacks still comes from there.
-  const { host: _host, port: _port, socketPath: _socketPath, ...rest } = prefixed
+  const { host: _host, port: _port, socketPath: _socketPath, sentinels: _sentinels, name: _name, ...rest } = prefixed
   return { ...rest, url: redis.value }
 }

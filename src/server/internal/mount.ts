@@ -9,6 +9,7 @@ import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadline } from "../../policy/Deadline.ts"
+import * as Prefixed from "../../transport/Prefixed.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -59,7 +60,7 @@ export const make = (
   const idle = Latch.makeUnsafe(true)
   const allowedPrefixes =
     options.replyTo === "inboxes"
-      ? [Channels.inboxPrefix(link.transport.prefix)]
+      ? [Channels.inboxPrefix(Prefixed.rootOf(link.transport).prefix)]
       : options.replyTo === "any"
         ? [""]
         : options.replyTo

@@ -238,7 +238,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
         const receivers = leavingPatterns.get(pattern) ?? patterns.get(pattern)?.receivers
         if (receivers !== undefined) deliver(receivers, frame, name.toString())
       })
-      each(ask)
+      if (settings.defences.resubscribe) each(ask)
     },
     lost: () =>
       each((subscription) => {
