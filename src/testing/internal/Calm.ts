@@ -75,11 +75,23 @@ export const elapse = (subject: Subject, duration: Duration.Input): Effect.Effec
     )
   })
 
-/** Moves the clock from sleeper to sleeper, never beyond a time, until something has come true. */
-export const advance = (subject: Subject, until: number, isDone: () => boolean): Effect.Effect<void, NotSettled> => {
+/**
+ * Moves the clock from sleeper to sleeper, never beyond a time, until something has come true. Before each move it gives what is
+ * outside of the clock some real time.
+ */
+export const advance = (
+  subject: Subject,
+  until: number,
+  isDone: () => boolean,
+  outsideMillis = 0
+): Effect.Effect<void, NotSettled> => {
   const { activity } = subject
+  const rest = calm(subject)
   let wakes = 0
-  const step: Effect.Effect<void, NotSettled> = Effect.flatMap(calm(subject), () => {
+  const outside = Effect.suspend(() =>
+    outsideMillis === 0 || isDone() ? Effect.void : Effect.andThen(realMillis(outsideMillis), rest)
+  )
+  const step: Effect.Effect<void, NotSettled> = Effect.flatMap(Effect.andThen(rest, outside), () => {
     const next = activity.nextWake()
     if (isDone() || next === undefined || next > until) return Effect.void
     if (++wakes > maxWakes) return Effect.fail(notSettled(subject, `more than ${maxWakes} sleepers woke`))
