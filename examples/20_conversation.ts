@@ -5,7 +5,7 @@ import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
 class NotConnected extends Schema.TaggedError<NotConnected>()("NotConnected", { why: Schema.String }) {}
 
-class Wifi extends Service.make(
+export class Wifi extends Service.make(
   "wifi",
   Action.make("connect", {
     payload: { ssid: Schema.String },
@@ -17,7 +17,7 @@ class Wifi extends Service.make(
   }).pipe(Action.annotate(Action.Timeout, "5 minutes"))
 ) {}
 
-const WifiLive = Handlers.layer(Wifi, {
+export const WifiLive = Handlers.layer(Wifi, {
   connect: Effect.fnUntraced(
     function* ({ ssid }, { ask }) {
       for (let attempt = 1; attempt <= 3; attempt++) {

@@ -102,8 +102,9 @@ const withoutUndefined = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(withoutUndefined)
   if (typeof value !== "object" || value === null) return value
   const prototype = Object.getPrototypeOf(value)
-  if (prototype !== Object.prototype && prototype !== null) return value
-  return Object.fromEntries(
-    Object.entries(value).flatMap(([key, field]) => (field === undefined ? [] : [[key, withoutUndefined(field)]]))
-  )
+  const fields = Object.entries(value)
+  // Of a class without such a field nothing is known.
+  if (prototype !== Object.prototype && prototype !== null && fields.every(([, field]) => field !== undefined)) return value
+  const kept = fields.flatMap(([key, field]) => (field === undefined ? [] : [[key, withoutUndefined(field)]]))
+  return Object.assign(Object.create(prototype), Object.fromEntries(kept))
 }
