@@ -63,7 +63,10 @@ export interface Options<S extends Service.Any> extends Trial.Tuning {
   readonly isolated?: ReadonlyArray<Service.ActionName<S>>
   /** How many resources the services have open now, for the law that none stays. */
   readonly resources?: () => number
-  /** Real milliseconds for what handlers wait for outside of the test's clock. Default 0. */
+  /**
+   * Real milliseconds, before each move of the test's clock, for what handlers wait for outside of it (a socket, a file). Default 0:
+   * to a handler that waits for such a thing, time runs out at once.
+   */
   readonly outsideMillis?: number
   /** Tries again, and only, what a report tells. */
   readonly replay?: string

@@ -52,15 +52,7 @@ describe("laws", () => {
   })
 
   describe("of the examples", () => {
-    const Live = Layer.mergeAll(
-      BankLive,
-      ImporterLive,
-      DocumentsLive,
-      PricesLive,
-      CartsLive,
-      WifiLive,
-      SensorsLive
-    )
+    const Live = Layer.mergeAll(BankLive, ImporterLive, DocumentsLive, PricesLive, CartsLive, WifiLive, SensorsLive)
     it.layer(TestBus.layer(Live))((it) => {
       Laws.service(it, Bank)
       Laws.service(it, Importer)

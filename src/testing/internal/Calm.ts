@@ -77,7 +77,7 @@ export const elapse = (subject: Subject, duration: Duration.Input): Effect.Effec
 
 /**
  * Moves the clock from sleeper to sleeper, never beyond a time, until something has come true. Before each move it gives what is
- * outside of the clock some real time.
+ * outside of the clock so much real time, or until then.
  */
 export const advance = (
   subject: Subject,
@@ -88,9 +88,15 @@ export const advance = (
   const { activity } = subject
   const rest = calm(subject)
   let wakes = 0
-  const outside = Effect.suspend(() =>
-    outsideMillis === 0 || isDone() ? Effect.void : Effect.andThen(realMillis(outsideMillis), rest)
-  )
+  const outside = Effect.suspend(() => {
+    const until = performance.now() + outsideMillis
+    const look: Effect.Effect<void, NotSettled> = Effect.suspend(() =>
+      isDone() || performance.now() >= until
+        ? Effect.void
+        : Effect.andThen(realMillis(pollMillis), Effect.andThen(rest, look))
+    )
+    return outsideMillis === 0 ? Effect.void : look
+  })
   const step: Effect.Effect<void, NotSettled> = Effect.flatMap(Effect.andThen(rest, outside), () => {
     const next = activity.nextWake()
     if (isDone() || next === undefined || next > until) return Effect.void

@@ -53,6 +53,8 @@ export interface Bench extends Subject {
   readonly advance: (millis: number, isDone: () => boolean) => Effect.Effect<void, Violation>
   /** Sends a frame by hand and waits for its answer. */
   readonly raw: (message: object, text?: string) => Effect.Effect<Raw.Answer | undefined, Violation>
+  /** Why a handler died, by the id that its caller got. */
+  readonly causeOf: (defectId: string) => Cause.Cause<unknown> | undefined
   /** What has begun since the bench was made, and still lives. */
   readonly left: () => Left
 }
@@ -152,6 +154,7 @@ export const make = (subject: Subject): Effect.Effect<Bench, never, TestBus | Tr
         Effect.flatMap(begin(call), (begun) => Effect.map(finish([begun]), ([answered]) => answered as Answered)),
       raw: (message, text) =>
         Raw.send(transport, scope, message, text, (isDone) => advance(timeoutMillis + slackMillis, isDone)),
+      causeOf: remarks.causeOf,
       left: () => ({
         handlers: activity.running().filter(({ request }) => !handlersBefore.has(request)),
         calls: Math.max(0, traffic.open(now()).length - callsBefore),

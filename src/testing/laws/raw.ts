@@ -58,6 +58,6 @@ const read = (frame: string | Uint8Array): Answer | undefined => {
     ok,
     reason: ok ? undefined : Option.getOrUndefined(Reason.decode(fields["reason"])),
     started: fields["started"],
-    text: typeof frame === "string" ? frame : "bytes"
+    text: `${final ? (ok ? "success" : "error") : "step"} ${JSON.stringify(payload)}`
   }
 }

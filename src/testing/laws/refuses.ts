@@ -34,11 +34,12 @@ export const refuses: Law = {
           const { message, text } = yield* messageOf(mutated)
           const given = Show.value(text ?? message.payload)
           const answer = yield* bench.raw({ ...message, fiberbus: extension(bench) }, text)
+          const cause = answer?.reason?._tag === "RemoteDefect" ? bench.causeOf(answer.reason.id) : undefined
           const violated = (because: string) =>
             new Violation({
               because,
               given: `${given}\n${Mutation.describe(mutated.mutation)}`,
-              cameBack: answer?.text ?? "nothing"
+              cameBack: cause === undefined ? (answer?.text ?? "nothing") : Show.defect(cause)
             })
           const because = problem(yield* expected(codec, action.name, message, text), answer)
           if (because !== undefined) return yield* violated(because)
@@ -76,7 +77,9 @@ const problem = (expected: Expected, answer: Answer | undefined): string | undef
   if (expected === "silence") return answer === undefined ? undefined : "it is no message, and yet it is answered"
   if (answer === undefined) return "it is not answered"
   if (answer.reason?._tag === "RemoteDefect") {
-    return expected === "an answer" ? "the handler died" : "reading it died, instead of refusing it"
+    return expected === "an answer"
+      ? "the handler died of what the contract allows"
+      : "reading it died, instead of refusing it"
   }
   if (expected === "an answer") return undefined
   if (answer.reason?._tag === "PayloadTooLarge") return undefined

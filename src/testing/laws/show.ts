@@ -41,8 +41,12 @@ export const call = (action: Action.Any, { answers, payload }: Call): string => 
 export const answered = (action: Action.Any, { cause, exit, millis, steps }: Answered): string => {
   const before = steps.length === 0 ? "" : `after ${steps.length} step${steps.length === 1 ? "" : "s"}: `
   if (exit === undefined) return `${before}nothing, in ${millis} ms`
-  return before + outcome(action, exit) + (cause === undefined ? "" : `\n${pretty(cause)}`)
+  // The cause tells more than the id that finds it in a log.
+  return before + (cause === undefined ? outcome(action, exit) : defect(cause))
 }
+
+/** A handler that died, with its cause. */
+export const defect = (cause: Cause.Cause<unknown>): string => `RemoteDefect (started: yes)\n${pretty(cause)}`
 
 /** A success, a declared error or a `CallError`. */
 export const outcome = (action: Action.Any, exit: Exit.Exit<unknown, unknown>): string => {
@@ -56,5 +60,11 @@ export const outcome = (action: Action.Any, exit: Exit.Exit<unknown, unknown>): 
   return `declared error ${value(error, action.error)}`
 }
 
-// The first frames of a stack tell where; the rest is the runtime's.
-const pretty = (cause: Cause.Cause<unknown>) => Cause.pretty(cause).split("\n").slice(0, 4).join("\n")
+const maxFrames = 3
+
+// The first frames of a stack tell where; the runtime's own do not.
+const pretty = (cause: Cause.Cause<unknown>) => {
+  const lines = Cause.pretty(cause).split("\n")
+  const frames = lines.filter((line) => /^ +at /.test(line) && !line.includes("node_modules"))
+  return [...lines.filter((line) => !/^ +at /.test(line)), ...frames.slice(0, maxFrames)].join("\n")
+}

@@ -104,7 +104,8 @@ const withoutUndefined = (value: unknown): unknown => {
   const prototype = Object.getPrototypeOf(value)
   const fields = Object.entries(value)
   // Of a class without such a field nothing is known.
-  if (prototype !== Object.prototype && prototype !== null && fields.every(([, field]) => field !== undefined)) return value
+  if (prototype !== Object.prototype && prototype !== null && fields.every(([, field]) => field !== undefined))
+    return value
   const kept = fields.flatMap(([key, field]) => (field === undefined ? [] : [[key, withoutUndefined(field)]]))
   return Object.assign(Object.create(prototype), Object.fromEntries(kept))
 }
