@@ -138,7 +138,7 @@ export const clear: Effect.Effect<void, never, TestBus> = TestBus.use(({ traffic
  * the system can go on. Fibers that sleep on the clock or wait for something may be there.
  *
  * The clock stands still meanwhile. What a handler waits for outside of it (a promise, a socket) may take a second of real time.
- * Errors: `NotSettled`, which names what still goes on.
+ * Errors: `NotSettled`, which names what still goes on; also when messages go round without end, after 25,000 turns of the event loop.
  */
 export const settled: Effect.Effect<void, Calm.NotSettled, TestBus> = TestBus.use(Calm.settled)
 
@@ -146,7 +146,8 @@ export const settled: Effect.Effect<void, Calm.NotSettled, TestBus> = TestBus.us
  * Moves the clock on, from sleeper to sleeper, and lets everything that one brings about happen before the next wakes: frames
  * travel, handlers run, answers arrive. `TestClock.adjust` does not wait for frames.
  *
- * Errors: `NotSettled` when the system does not come to rest between two sleepers, or after 100,000 of them.
+ * Errors: `NotSettled` when the system does not come to rest within 25,000 turns of the event loop between two sleepers, or after
+ * 100,000 of them.
  */
 export const elapse = (duration: Duration.Input): Effect.Effect<void, Calm.NotSettled, TestBus> =>
   TestBus.use((bus) => Calm.elapse(bus, duration))

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Layer, Schema, Stream } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer, Schema, Stream } from "effect"
 import { Action, Broadcast, type CallError, Caller, Handlers, Listener, Service, Topic, Transport } from "fiberbus"
 import { TestBus } from "fiberbus/testing"
 import { CardDeclined, Order, OrderPlaced, Orders, Payments, Warehouse } from "../../examples/shop/contract.ts"
@@ -172,14 +172,34 @@ describe("TestBus", () => {
       })
     )
 
-    it.effect("waits for what is no fiber's", () =>
+    it.effect("waits for what a handler gets from outside of the clock", () =>
       Effect.gen(function* () {
-        const slow = yield* Caller.make(Slow)
-        const outside = yield* Deferred.make<void>()
-        setTimeout(() => Deferred.doneUnsafe(outside, Exit.void), 5)
-        const call = yield* Effect.forkChild(Effect.andThen(Deferred.await(outside), slow.sleep({ millis: 0 })))
-        yield* Fiber.join(call)
-        yield* TestBus.settled
+        const outside = Effect.callback<void>((resume) => void setTimeout(() => resume(Effect.void), 5))
+        const live = Handlers.layer(Slow, { sleep: () => outside, count: () => Effect.void })
+        yield* Effect.gen(function* () {
+          const slow = yield* Caller.make(Slow)
+          yield* slow.sleep.send({ millis: 0 })
+          yield* Effect.forkChild(slow.sleep({ millis: 0 }))
+          yield* TestBus.settled
+          const [oneWay, call] = yield* TestBus.sent(Slow, "sleep")
+          assert.isFalse(oneWay!.awaited)
+          assert.deepStrictEqual(call!.outcome, Exit.void)
+        }).pipe(Effect.provide(TestBus.layer(live)))
+      })
+    )
+
+    it.effect("gives up where messages go round without end", () =>
+      Effect.gen(function* () {
+        const Pong = Topic.make("pongs", { at: Schema.Finite })
+        const answering = Layer.merge(
+          Listener.layer(Ticks, (message) => Broadcast.publish(Pong, message)),
+          Listener.layer(Pong, (message) => Broadcast.publish(Ticks, message))
+        )
+        yield* Effect.gen(function* () {
+          yield* Broadcast.publish(Ticks, { at: 1 })
+          const { message } = yield* Effect.flip(TestBus.settled)
+          assert.include(message, "something moves after 25000 turns of the event loop")
+        }).pipe(Effect.provide(TestBus.layer(answering)))
       })
     )
 

@@ -25,7 +25,7 @@ export class NotSettled extends Schema.TaggedError<NotSettled>()("NotSettled", {
 /** Turns of the event loop without any movement after which nothing moves by itself; steps of streams leave a turn late. */
 const quietTurns = 3
 /** Turns after which a system that moves all the time is given up. */
-const maxTurns = 100_000
+const maxTurns = 25_000
 /** Sleepers that one stretch of time may wake. */
 const maxWakes = 100_000
 /** Real time that work outside of the clock may take. */
