@@ -5,7 +5,7 @@ import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
 class NotFound extends Schema.TaggedError<NotFound>()("NotFound", { city: Schema.String }) {}
 
-class Weather extends Service.make(
+export class Weather extends Service.make(
   "weather",
   Action.make("now", {
     payload: { city: Schema.String },
@@ -15,7 +15,7 @@ class Weather extends Service.make(
   })
 ) {}
 
-const WeatherLive = Handlers.layer(Weather, {
+export const WeatherLive = Handlers.layer(Weather, {
   now: Effect.fnUntraced(function* ({ city }, { progress }) {
     yield* progress("asking the station")
     if (city !== "Oslo") return yield* new NotFound({ city })

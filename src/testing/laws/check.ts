@@ -153,7 +153,20 @@ const broken = (
     ...column("found", found),
     ...column("replay", `Laws.service(it, ${contract}, { replay: ${quoted(replay)} })`)
   ].join("\n")
-  return new LawBroken({ service, action, law: law.name, given, cameBack, because, replay, message })
+  return withoutStack(
+    () => new LawBroken({ service, action, law: law.name, given, cameBack, because, replay, message })
+  )
+}
+
+// Where in here it was made helps nobody.
+const withoutStack = <A>(make: () => A): A => {
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+  }
 }
 
 const column = (name: string, text: string): ReadonlyArray<string> =>
