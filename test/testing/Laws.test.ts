@@ -39,7 +39,7 @@ describe("Laws", () => {
       assert.strictEqual(lines[2], '  payload    {"among":0,"cents":0}')
       assert.match(lines[3]!, /^ {2}came back {2}RemoteDefect \(started: yes\)$/)
       assert.strictEqual(lines[4], "             RangeError: Division by zero")
-      assert.match(lines.at(-2)!, /^ {2}found {6}in run \d+ of 50, made smaller \d+ times?$/)
+      assert.match(lines.at(-2)!, /^ {2}found {6}in run \d+ of 100, made smaller \d+ times?$/)
       assert.match(
         lines.at(-1)!,
         /^ {2}replay {5}Laws\.service\(it, Wallet, \{ replay: 'share: never dies: \[0,"7",.*\]' \}\)$/

@@ -213,7 +213,7 @@ describe("a law bites:", () => {
       const watch = Effect.forever(Effect.sleep("1 minute"))
       const buggy = Handlers.layer(Files, { store: () => Effect.asVoid(Effect.forkDetach(watch)) })
       const report = yield* broken(Files, buggy, Laws.leavesNothing)
-      assert.strictEqual(report.because, "the call has ended, and not all of it")
+      assert.match(report.because, /, and not all of it/)
       assert.strictEqual(report.cameBack, "what was forked below files.store lives on: 1 fiber")
       yield* tried(
         Files,

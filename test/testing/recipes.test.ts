@@ -57,7 +57,7 @@ describe("recipes", () => {
   })
 
   it("laws without a runner", async () => {
-    for (const { check } of Laws.all(Users)) await Effect.runPromise(Effect.provide(check, TestBus.layer(UsersLive)))
+    for (const { check } of Laws.all(Users, { system: TestBus.layer(UsersLive) })) await Effect.runPromise(check)
   })
 
   it.effect("a law of one's own", () => {

@@ -51,6 +51,8 @@ export interface Bench extends Subject {
   readonly finish: (begun: ReadonlyArray<Begun>) => Effect.Effect<ReadonlyArray<Answered>, Violation>
   /** Moves the clock from sleeper to sleeper, for so many milliseconds at most, until something is true. */
   readonly advance: (millis: number, isDone: () => boolean) => Effect.Effect<void, Violation>
+  /** Lets so many turns of the event loop pass. */
+  readonly turns: (count: number) => Effect.Effect<void>
   /** Sends a frame by hand and waits for its answer. */
   readonly raw: (message: object, text?: string) => Effect.Effect<Raw.Answer | undefined, Violation>
   /** Why a handler died, by the id that its caller got. */
@@ -150,6 +152,7 @@ export const make = (subject: Subject): Effect.Effect<Bench, never, TestBus | Tr
       advance,
       begin,
       finish,
+      turns,
       call: (call) =>
         Effect.flatMap(begin(call), (begun) => Effect.map(finish([begun]), ([answered]) => answered as Answered)),
       raw: (message, text) =>
@@ -161,6 +164,17 @@ export const make = (subject: Subject): Effect.Effect<Bench, never, TestBus | Tr
         resources: (settings.resources?.() ?? 0) - resourcesBefore
       })
     }
+  })
+
+const turns = (count: number): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    let left = count
+    const pass = () => {
+      if (left-- <= 0) return resume(Effect.void)
+      turn = setImmediate(pass)
+    }
+    let turn = setImmediate(pass)
+    return Effect.sync(() => clearImmediate(turn))
   })
 
 /** The `CallError` that a call ended with, if it did. */

@@ -33,7 +33,7 @@ export class LawNotTried extends Data.TaggedError("LawNotTried")<{
 
 /** How a law is tried. */
 export interface Tuning {
-  /** Calls that are tried. Default 50. */
+  /** Calls that are tried. Default 100. */
   readonly runs?: number
   /** How large the values become. Default 10. */
   readonly size?: number
@@ -62,7 +62,7 @@ export const run = (plan: Plan): Effect.Effect<void, LawBroken | LawNotTried, Te
   Effect.gen(function* () {
     const subject = yield* derived(plan, plan.subject)
     const prepared = yield* derived(plan, () => plan.law.prepare(subject))
-    const { maxShrinks = 500, runs = 50, seed, size = 10 } = plan.tuning
+    const { maxShrinks = 500, runs = 100, seed, size = 10 } = plan.tuning
     const result = yield* Arbitrary.checkEffect(prepared.inputs, (input) => evaluate(plan, subject, prepared, input), {
       runs,
       size,

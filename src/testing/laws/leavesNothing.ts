@@ -6,20 +6,32 @@ import * as Generate from "./generate.ts"
 import { type Call, type Law, Violation } from "./Law.ts"
 import * as Show from "./show.ts"
 
-/** Moves of the clock before the caller goes. */
+/** Moves of the clock before the caller goes; without one, turns of the event loop, in which frames are half way. */
 const maxMoves = 5
+const maxTurns = 6
+
+interface Input {
+  readonly call: Call
+  readonly moves: number
+  readonly turns: number
+}
 
 /** @see the file's first line */
 export const leavesNothing: Law = {
   name: "leaves nothing open",
   applies: () => true,
   prepare: (subject) => ({
-    inputs: Arbitrary.all({ call: subject.calls, moves: Generate.upTo(maxMoves) }),
-    holds: (bench, { call, moves }: { readonly call: Call; readonly moves: number }) =>
+    inputs: Arbitrary.all({
+      call: subject.calls,
+      moves: Generate.upTo(maxMoves),
+      turns: Generate.upTo(maxTurns)
+    }),
+    holds: (bench, { call, moves, turns }: Input) =>
       Effect.gen(function* () {
         const begun = yield* bench.begin(call)
         let moved = 0
-        yield* bench.advance(bench.timeoutMillis, () => begun.fiber.pollUnsafe() !== undefined || moved++ >= moves)
+        if (moves === 0) yield* bench.turns(turns)
+        else yield* bench.advance(bench.timeoutMillis, () => begun.fiber.pollUnsafe() !== undefined || moved++ >= moves)
         const ended = begun.fiber.pollUnsafe() !== undefined
         begun.fiber.interruptUnsafe()
         // Finalizers may take their time.
@@ -33,8 +45,8 @@ export const leavesNothing: Law = {
           cameBack: left.join("\n")
         })
       }),
-    show: ({ call, moves }) =>
-      `${Show.call(subject.action, call)}${moves === 0 ? "" : `\ninterrupted after ${moves} moves of the clock`}`
+    show: ({ call, moves, turns }: Input) =>
+      `${Show.call(subject.action, call)}\nits caller goes after ${moves === 0 ? `${turns} turns of the event loop` : `${moves} moves of the clock`}`
   })
 }
 
