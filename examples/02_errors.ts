@@ -5,7 +5,7 @@ import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
 class Overdrawn extends Schema.TaggedError<Overdrawn>()("Overdrawn", { missing: Schema.Finite }) {}
 
-export class Bank extends Service.make(
+class Bank extends Service.make(
   "bank",
   Action.make("withdraw", {
     payload: { amount: Schema.Finite.check(Schema.isGreaterThan(0)) },
@@ -17,7 +17,7 @@ export class Bank extends Service.make(
 
 class Tax extends Service.make("tax_office", Action.make("report")) {}
 
-export const BankLive = Handlers.layer(Bank, {
+const BankLive = Handlers.layer(Bank, {
   withdraw: ({ amount }) =>
     amount > 100 ? Effect.fail(new Overdrawn({ missing: amount - 100 })) : Effect.succeed({ left: 100 - amount }),
   audit: () => Effect.never

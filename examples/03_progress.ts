@@ -3,7 +3,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer, Schema, Stream } from "effect"
 import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
-export class Importer extends Service.make(
+class Importer extends Service.make(
   "importer",
   Action.make("import_rows", {
     payload: { rows: Schema.Array(Schema.String) },
@@ -12,7 +12,7 @@ export class Importer extends Service.make(
   })
 ) {}
 
-export const ImporterLive = Handlers.layer(Importer, {
+const ImporterLive = Handlers.layer(Importer, {
   import_rows: Effect.fnUntraced(function* ({ rows }, { progress }) {
     for (const [index] of rows.entries()) {
       yield* Effect.sleep("5 millis")

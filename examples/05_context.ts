@@ -3,7 +3,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer, Schema } from "effect"
 import { Action, Caller, Handlers, Memory, Request, Service } from "fiberbus"
 
-export class Documents extends Service.make(
+class Documents extends Service.make(
   "documents",
   Action.make("open", { payload: { title: Schema.String }, success: Schema.String })
 ) {}
@@ -19,7 +19,7 @@ const render = Effect.fnUntraced(function* (title: string) {
   return yield* audit(`rendered ${title}`)
 })
 
-export const DocumentsLive = Handlers.layer(Documents, {
+const DocumentsLive = Handlers.layer(Documents, {
   open: Effect.fnUntraced(function* ({ title }) {
     // Each of these runs in a fiber of its own, and inherits the request.
     const lines = yield* Effect.all([audit(`found ${title}`), render(title)], { concurrency: "unbounded" })

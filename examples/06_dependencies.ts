@@ -3,12 +3,12 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Context, Effect, Layer, Schema } from "effect"
 import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
-export class Prices extends Service.make(
+class Prices extends Service.make(
   "prices",
   Action.make("price_of", { payload: { article: Schema.String }, success: Schema.Finite })
 ) {}
 
-export class Carts extends Service.make(
+class Carts extends Service.make(
   "carts",
   Action.make("total", { payload: { articles: Schema.Array(Schema.String) }, success: Schema.Finite }),
   Action.make("rate", { success: Schema.Finite })
@@ -19,7 +19,7 @@ class Catalogue extends Context.Service<Catalogue, { readonly cents: (article: s
 }
 
 // A handler that uses a service: the Layer then requires it.
-export const PricesLive = Handlers.layer(Prices, {
+const PricesLive = Handlers.layer(Prices, {
   price_of: ({ article }) => Catalogue.use((catalogue) => Effect.succeed(catalogue.cents(article)))
 }).pipe(Layer.provide(Catalogue.layer))
 
@@ -41,7 +41,7 @@ const TotalLive = Handlers.handler(
 const RateLive = Handlers.handler(Carts, "rate", () => Effect.succeed(19))
 
 // Serves when it has them all; without one of the two, `Live` below would not compile.
-export const CartsLive = Handlers.serve(Carts).pipe(Layer.provide([TotalLive, RateLive]))
+const CartsLive = Handlers.serve(Carts).pipe(Layer.provide([TotalLive, RateLive]))
 
 const Live = Layer.mergeAll(PricesLive, CartsLive).pipe(Layer.provideMerge(Memory.layer))
 

@@ -3,7 +3,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer, Schema, Stream } from "effect"
 import { Action, Caller, Handlers, Memory, Response, Service } from "fiberbus"
 
-export class Files extends Service.make(
+class Files extends Service.make(
   "files",
   Action.make("upload", {
     payload: { name: Schema.String },
@@ -18,7 +18,7 @@ const store = Effect.fnUntraced(function* (name: string) {
   return yield* Response.send({ stored: `/files/${name}` })
 })
 
-export const FilesLive = Handlers.layer(Files, {
+const FilesLive = Handlers.layer(Files, {
   upload: Effect.fnUntraced(function* ({ name }) {
     if (name.endsWith(".exe")) return yield* Response.error(`will not store ${name}`)
     // Both return Response.sent, which says: the answer is on its way, send none for me.

@@ -5,7 +5,7 @@ import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
 class NotFound extends Schema.TaggedError<NotFound>()("NotFound", { city: Schema.String }) {}
 
-export class Weather extends Service.make(
+class Weather extends Service.make(
   "weather",
   Action.make("now", {
     payload: { city: Schema.String },
@@ -15,7 +15,7 @@ export class Weather extends Service.make(
   })
 ) {}
 
-export const WeatherLive = Handlers.layer(Weather, {
+const WeatherLive = Handlers.layer(Weather, {
   now: Effect.fnUntraced(function* ({ city }, { progress }) {
     yield* progress("asking the station")
     if (city !== "Oslo") return yield* new NotFound({ city })

@@ -4,12 +4,12 @@ import { Config, Console, Effect, Layer, Option, Schema } from "effect"
 import { Action, Caller, Handlers, Memory, Service, Transport } from "fiberbus"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
-export class Counter extends Service.make(
+class Counter extends Service.make(
   "counter",
   Action.make("add", { payload: { amount: Schema.Int }, success: Schema.Struct({ total: Schema.Int }) })
 ) {}
 
-export const CounterLive = Handlers.layer(
+const CounterLive = Handlers.layer(
   Counter,
   Effect.sync(() => {
     let total = 0

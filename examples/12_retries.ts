@@ -3,7 +3,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Fiber, Layer, Schedule, Schema } from "effect"
 import { Action, Caller, Handlers, Memory, Request, Retry, Service } from "fiberbus"
 
-export class Shop extends Service.make(
+class Shop extends Service.make(
   "shop",
   Action.make("price", { payload: { item: Schema.String }, success: Schema.Finite }).pipe(
     Action.annotate(Action.Idempotent, true)
@@ -11,7 +11,7 @@ export class Shop extends Service.make(
   Action.make("pay", { payload: { cents: Schema.Finite }, success: Schema.String })
 ) {}
 
-export const ShopLive = Handlers.layer(Shop, {
+const ShopLive = Handlers.layer(Shop, {
   // The attempts of a call share its id.
   price: Effect.fnUntraced(function* ({ item }) {
     const { attempt } = yield* Request.current

@@ -5,7 +5,7 @@ import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
 class NotConnected extends Schema.TaggedError<NotConnected>()("NotConnected", { why: Schema.String }) {}
 
-export class Wifi extends Service.make(
+class Wifi extends Service.make(
   "wifi",
   Action.make("connect", {
     payload: { ssid: Schema.String },
@@ -17,7 +17,7 @@ export class Wifi extends Service.make(
   }).pipe(Action.annotate(Action.Timeout, "5 minutes"))
 ) {}
 
-export const WifiLive = Handlers.layer(Wifi, {
+const WifiLive = Handlers.layer(Wifi, {
   connect: Effect.fnUntraced(
     function* ({ ssid }, { ask }) {
       for (let attempt = 1; attempt <= 3; attempt++) {

@@ -5,14 +5,14 @@ import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 
 class Reading extends Schema.Class<Reading>("Reading")({ sensor: Schema.String, celsius: Schema.Finite }) {}
 
-export class Sensors extends Service.make(
+class Sensors extends Service.make(
   "sensors",
   Action.make("readings", { payload: { sensor: Schema.String }, items: Reading })
 ) {}
 
 let measured = 0
 
-export const SensorsLive = Handlers.layer(Sensors, {
+const SensorsLive = Handlers.layer(Sensors, {
   readings: ({ sensor }) =>
     Stream.fromEffectRepeat(Effect.sync(() => new Reading({ sensor, celsius: 20 + (measured++ % 10) }))).pipe(
       Stream.ensuring(Console.log("service  nobody wants more, stopped"))
