@@ -154,6 +154,20 @@ describe("an action with items", () => {
     })
   )
 
+  it.effect("can be called without a contract", () =>
+    Effect.gen(function* () {
+      const { layer } = yield* onMemory
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.dynamic("numbers")
+        const ticks = numbers.items("tick", {}, { timeout: "2 seconds" }).pipe(Stream.take(2), Stream.runCollect)
+        assert.deepStrictEqual(yield* timePasses(yield* Effect.forkChild(ticks)), [
+          { at: "1970-01-01T00:00:00.000Z" },
+          { at: "1970-01-01T00:00:00.000Z" }
+        ])
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
   it.effect("ends with RemoteDefect when its producer dies, and when an item does not fit", () =>
     Effect.gen(function* () {
       const Bad = Service.make(
