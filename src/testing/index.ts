@@ -1,4 +1,5 @@
 /** What tests of services need: a real Redis, and faults on the way to it. */
 export * as Faults from "./Faults.ts"
 export * as RedisServer from "./RedisServer.ts"
+export * as Simulation from "./Simulation.ts"
 export * as TransportConformance from "./TransportConformance.ts"
