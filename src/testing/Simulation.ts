@@ -23,6 +23,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Request from "../server/Request.ts"
 import type { Capabilities, Transport } from "../transport/Transport.ts"
 import * as Diagram from "./simulation/Diagram.ts"
 import * as Fault from "./simulation/Fault.ts"
@@ -161,7 +162,13 @@ export const calm: Effect.Effect<void> = Effect.flatMap(Here, (here) =>
 
 /** Puts something into the run's history, for invariants to see. Outside of a simulation it does nothing. */
 export const note = (name: string, value?: unknown): Effect.Effect<void> =>
-  Effect.map(Here, (here) => here?.tell({ at: here.now(), _tag: "Noted", process: here.process, name, value }))
+  Effect.withFiber((fiber) => {
+    const here = fiber.getRef(Here)
+    if (here === undefined) return Effect.void
+    const call = here.callOf(fiber.getRef(Request.Slot)?.id ?? "")
+    here.tell({ at: here.now(), _tag: "Noted", process: here.process, name, value, call })
+    return Effect.void
+  })
 
 const maxTrials = 300
 

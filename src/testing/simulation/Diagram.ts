@@ -123,6 +123,7 @@ const rowsOf = (history: History, event: Event, focus: string | undefined): Read
     case "FaultBegan":
       return [{ _tag: "Everywhere", at, text: Fault.text(event.fault) }]
     case "Noted":
+      if (event.call !== undefined && !concerns(event.call)) return []
       return local(event.process, `${event.name} ${JSON.stringify(event.value) ?? ""}`.trim())
     default:
       return []

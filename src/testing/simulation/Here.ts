@@ -9,6 +9,8 @@ export interface Here {
   readonly tell: (event: Event) => void
   /** When the last fault is over and everything has had its time to recover. */
   readonly calm: () => number
+  /** The call that a request belongs to. */
+  readonly callOf: (request: string) => string | undefined
   /** A new label for a call of this process. */
   readonly label: () => string
 }

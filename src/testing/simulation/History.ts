@@ -55,6 +55,8 @@ export type Event = { readonly at: number } & (
       readonly idempotent: boolean
       /** It hands its steps or items over. */
       readonly streamed: boolean
+      /** Writes what it brings as JSON. */
+      readonly encode: ((value: unknown) => unknown) | undefined
     }
   /** A step or item of a streamed call, counted from 1. */
   | {
@@ -78,9 +80,19 @@ export type Event = { readonly at: number } & (
       readonly _tag: "HandlerEnded"
       readonly execution: number
       readonly process: string
+      readonly request: string
       readonly how: "success" | "failure" | "interrupted" | "defect"
+      /** What it returned, as JSON; nothing where its call is not one of the simulation's, or it answered by hand. */
+      readonly value: unknown
     }
-  | { readonly _tag: "Noted"; readonly process: string; readonly name: string; readonly value: unknown }
+  /** What the code under simulation had noted; `call` where it is below the handler of a known call. */
+  | {
+      readonly _tag: "Noted"
+      readonly process: string
+      readonly name: string
+      readonly value: unknown
+      readonly call: string | undefined
+    }
 )
 
 /** @see {@link make} */
@@ -90,6 +102,8 @@ export interface History {
   readonly callOf: (request: string) => string | undefined
   /** The ids of a call's requests. */
   readonly requestOf: (call: string) => string | undefined
+  /** Writes what a request's handler returns as JSON, where the call is known. */
+  readonly encoded: (request: string, value: unknown) => unknown
   /** A text in which each random id is replaced by its number. */
   readonly normalised: (text: string) => string
 }
@@ -102,6 +116,7 @@ export const make = (tell: (event: Event) => void) => {
   const events: Array<Event> = []
   const calls = new Map<string, string>()
   const requests = new Map<string, string>()
+  const encoders = new Map<string, (value: unknown) => unknown>()
   const ids = new Map<string, string>()
 
   const learn = ({ json }: Frame) => {
@@ -116,6 +131,7 @@ export const make = (tell: (event: Event) => void) => {
     events,
     callOf: (request) => calls.get(request),
     requestOf: (call) => requests.get(call),
+    encoded: (request, value) => encoders.get(calls.get(request) ?? "")?.(value),
     normalised: (text) =>
       text.replace(uuid, (id) => {
         const known = ids.get(id.slice(0, 13)) ?? `id${ids.size + 1}`
@@ -127,6 +143,7 @@ export const make = (tell: (event: Event) => void) => {
     ...history,
     add: (event: Event) => {
       if (event._tag === "FrameSent") learn(event.frame)
+      if (event._tag === "CallBegan" && event.encode !== undefined) encoders.set(event.call, event.encode)
       events.push(event)
       tell(event)
     }

@@ -8,7 +8,7 @@ export type Broken = string | { readonly text: string; readonly call: string | u
 export interface Seen {
   readonly history: History
   /** When all faults are over and everything has had its time to recover, in milliseconds of the run. */
-  readonly calm: number
+  readonly calm: () => number
 }
 
 /** What looks at one run: after each event, and when the run is over. Either may be left out. */

@@ -7,10 +7,11 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Request from "../../server/Request.ts"
+import * as Response from "../../server/Response.ts"
 import { type Capabilities, Transport } from "../../transport/Transport.ts"
 import type { Broker } from "./Broker.ts"
 import { Here } from "./Here.ts"
-import type { Event } from "./History.ts"
+import type { Event, History } from "./History.ts"
 import * as Life from "./Life.ts"
 import * as Link from "./Link.ts"
 
@@ -39,6 +40,7 @@ export interface Shared {
   readonly calm: () => number
   readonly label: (process: string) => string
   readonly execution: () => number
+  readonly history: Pick<History, "callOf" | "encoded">
   readonly capabilities: Partial<Capabilities> | undefined
 }
 
@@ -72,7 +74,9 @@ export const make = (
     tell({ at: world.now(), _tag: "HandlerBegan", execution, process: name, request: id, what, attempt })
     fiber.addObserver((exit) => {
       running--
-      tell({ at: world.now(), _tag: "HandlerEnded", execution, process: name, how: howOf(exit) })
+      const value =
+        Exit.isSuccess(exit) && exit.value !== Response.sent ? shared.history.encoded(id, exit.value) : undefined
+      tell({ at: world.now(), _tag: "HandlerEnded", execution, process: name, request: id, how: howOf(exit), value })
     })
   }
 
@@ -86,6 +90,7 @@ export const make = (
       now: world.now,
       tell,
       calm: shared.calm,
+      callOf: shared.history.callOf,
       label: () => shared.label(name)
     })
   )

@@ -1,6 +1,6 @@
 /** The promises of fiberbus, as invariants: what docs/guarantees.md says, and nothing beyond it. */
 import * as TimerWheel from "../../policy/TimerWheel.ts"
-import type { Event, Outcome } from "./History.ts"
+import type { Event } from "./History.ts"
 import * as Invariant from "./Invariant.ts"
 
 /** Calls that are open: when each must have ended. A process that stood still is granted the time it missed. */
@@ -128,16 +128,20 @@ export const saysWhetherItRan = Invariant.make("an outcome says truly whether th
 /** A call ends with what a handler of that very request answered, unchanged. */
 export const answersItsQuestion = Invariant.make("an answer is the answer to its own question", ({ history }) => {
   const ran = new Set<string>()
-  const finals = new Map<string, { readonly ok: boolean; readonly json: string; readonly from: string }>()
+  const returned = new Map<string, Set<string>>()
+  const finals = new Map<string, { readonly ok: boolean; readonly from: string }>()
   return {
     along: (event) => {
       if (event._tag === "HandlerBegan") ran.add(`${event.request} ${event.process}`)
+      if (event._tag === "HandlerEnded" && event.value !== undefined) {
+        const values = returned.get(event.request) ?? new Set()
+        returned.set(event.request, values.add(JSON.stringify(event.value)))
+      }
       if (event._tag === "FrameArrived") {
-        const { final, payload, request_id, status } = event.frame.json
+        const { final, request_id, status } = event.frame.json
         // The first final answer counts.
         if (status === undefined || final === false || finals.has(`${request_id} ${event.to}`)) return undefined
-        const from = event.frame.process
-        finals.set(`${request_id} ${event.to}`, { ok: status !== "error", json: JSON.stringify(payload), from })
+        finals.set(`${request_id} ${event.to}`, { ok: status !== "error", from: event.frame.process })
         return undefined
       }
       if (event._tag !== "CallEnded") return undefined
@@ -151,16 +155,16 @@ export const answersItsQuestion = Invariant.make("an answer is the answer to its
       if (!ran.has(`${request} ${answer.from}`)) {
         return { call, text: `${call} was answered by ${answer.from}, where it did not run` }
       }
-      const said = JSON.stringify(plain(outcome))
-      return said === undefined || said === answer.json || answer.json === "null"
+      if (outcome._tag === "Failure") return undefined
+      const said = JSON.stringify(outcome.value)
+      const values = returned.get(request)
+      // Nothing where handlers answer by hand.
+      return values === undefined || values.has(said)
         ? undefined
-        : { call, text: `${call} brought ${said}, but the answer was ${answer.json}` }
+        : { call, text: `${call} brought ${said}, but its handler returned ${[...values].join(", ")}` }
     }
   }
 })
-
-// A declared error is read by its class; that it fits is the codec's business.
-const plain = (outcome: Outcome) => (outcome._tag === "Success" ? outcome.value : undefined)
 
 /**
  * The steps that a call gets are those that were sent, in order, from the first one on; a stream that succeeds has had all. A
@@ -234,7 +238,7 @@ export const recovers = Invariant.make("all is well again after the faults", ({ 
   const after = new Set<string>()
   return {
     along: (event) => {
-      if (event._tag === "CallBegan" && event.at >= calm) after.add(event.call)
+      if (event._tag === "CallBegan" && event.at >= calm()) after.add(event.call)
       if (event._tag !== "CallEnded" || event.outcome._tag !== "CallError" || !after.has(event.call)) return undefined
       const { call, outcome } = event
       return onTheWay.has(outcome.reason)

@@ -25,6 +25,7 @@ interface About {
   readonly within: number | undefined
   readonly idempotent: boolean
   readonly streamed: boolean
+  readonly encode: ((value: unknown) => unknown) | undefined
 }
 
 /**
@@ -61,7 +62,8 @@ export const call =
         payload: undefined,
         within: millisOf(options.within),
         idempotent: options.idempotent ?? false,
-        streamed: false
+        streamed: false,
+        encode: undefined
       },
       ({ ended }) => Effect.onExit(effect, (exit) => Effect.sync(() => ended(exit))),
       effect
@@ -75,7 +77,8 @@ const record = (service: string, action: Action.Any, method: any) => {
     payload,
     within: isStream ? undefined : millisOf(options?.timeout ?? Context.get(action.annotations, Action.Timeout)),
     idempotent: Context.get(action.annotations, Action.Idempotent),
-    streamed
+    streamed,
+    encode: isStream ? undefined : (value) => encoded(action.success, value)
   })
   /** Gives a method the header with its call's label. */
   const recording =

@@ -70,12 +70,7 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
   const calm = () => begun + stormMillis + plan.recoveryMillis
   const watches = plan.invariants.map(({ name, start }) => ({
     name,
-    ...start({
-      history,
-      get calm() {
-        return calm()
-      }
-    })
+    ...start({ history, calm })
   }))
 
   const storm = Storm.make({
@@ -118,6 +113,7 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
       return `${process}#${number}`
     },
     execution: () => ++executions,
+    history,
     capabilities: plan.capabilities
   }
 
