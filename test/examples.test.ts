@@ -106,7 +106,7 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "shop    looks for the price of a mug, attempt 2",
     "price   250",
     "shop    takes 5000 cents",
-    "pay     DeadlineExceeded, started: unknown",
+    "pay     DeadlineExceeded, started: yes",
     "shop    looks for the price of a spoon, attempt 1",
     "price   no answer within 300 ms"
   ],

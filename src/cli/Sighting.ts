@@ -2,6 +2,7 @@
 import { Buffer, isUtf8 } from "node:buffer"
 import type { Frame } from "../transport/Transport.ts"
 import * as Codec from "../wire/Codec.ts"
+import * as Control from "../wire/Control.ts"
 import * as Envelope from "../wire/Envelope.ts"
 import * as Printable from "../wire/Printable.ts"
 
@@ -15,8 +16,11 @@ export interface Sighting {
 
 /** What a frame turned out to be. `-` stands for what it has not. */
 interface Reading {
-  readonly kind: "request" | "reply" | "message" | "garbage"
-  /** The action; of a reply `success`, `error` or `progress`; of garbage why it could not be read. */
+  readonly kind: "request" | "reply" | "control" | "message" | "garbage"
+  /**
+   * The action; of a reply `success`, `error`, `progress`, `question` or `alive`; of a caller's word on the way `cancel`, `credit`
+   * or `answer`; of garbage why it could not be read.
+   */
   readonly what: string
   readonly id: string
   readonly payload: unknown
@@ -42,10 +46,18 @@ const read = (frame: Frame, maxFrameBytes: number): Reading => {
     }
   }
   if (typeof raw["status"] === "string" && ("request_id" in raw || "final" in raw)) {
-    const { ok, payload, final } = Envelope.readReply(raw)
-    const what = !final ? "progress" : ok ? "success" : "error"
+    const { extension, ok, payload, final } = Envelope.readReply(raw)
+    const onTheWay = extension?.ask !== undefined ? "question" : extension?.alive ? "alive" : "progress"
+    const what = !final ? onTheWay : ok ? "success" : "error"
     const id = raw["request_id"] ?? null
     return { kind: "reply", what, id: idOf(id), payload, fields: { status: what, final, id, message: raw } }
+  }
+  const control = Control.read(raw)
+  if (control !== undefined) {
+    const { _tag, requestId } = control
+    const what = _tag.toLowerCase()
+    const payload = _tag === "Credit" ? control.until : _tag === "Answer" ? control.answer : {}
+    return { kind: "control", what, id: requestId, payload, fields: { control: what, id: requestId, message: raw } }
   }
   return { kind: "message", what: "-", id: "-", payload: raw, fields: { message: raw } }
 }

@@ -45,6 +45,29 @@ describe("fiberbus tap", () => {
         yield* line("caller:1", '{"status":"error","payload":{"error":"no"},"request_id":7}'),
         `${time} caller:1 reply error 7 {"error":"no"}`
       )
+      const by = '"fiberbus":{"v":1,"by":"p1","seq":0'
+      assert.strictEqual(
+        yield* line(
+          "caller:1",
+          `{"status":"success","payload":null,"request_id":"r1","final":false,${by},"alive":true}}`
+        ),
+        `${time} caller:1 reply alive r1 null`
+      )
+      assert.strictEqual(
+        yield* line(
+          "caller:1",
+          `{"status":"success","payload":{"n":1},"request_id":"r1","final":false,${by},"ask":{"id":0,"name":"square"}}}`
+        ),
+        `${time} caller:1 reply question r1 {"n":1}`
+      )
+      const say = (payload: string, fiberbus: string) =>
+        line("users", `{"reply_to":"caller:1"${payload},"fiberbus":{"v":1,${fiberbus}}}`)
+      assert.strictEqual(yield* say("", '"cancel":"r1"'), `${time} users control cancel r1 {}`)
+      assert.strictEqual(yield* say("", '"credit":"r1","until":512'), `${time} users control credit r1 512`)
+      assert.strictEqual(
+        yield* say(',"payload":4', '"answer":"r1","ask":0'),
+        `${time} users control answer r1 {"json":4}`
+      )
       assert.strictEqual(yield* line("events", '{"type": "x"}'), `${time} events message - - {"type":"x"}`)
     }).pipe(Effect.scoped, Effect.provide(commandLine.layer))
   })

@@ -225,9 +225,19 @@ const cases: ReadonlyArray<Case> = [
     run: scripted({ reply: () => "lost" }, (work) => timingOut(work.die(), Scripted.turns()))
   },
   {
-    name: "the handler takes too long",
-    ends: ["DeadlineExceeded", "unknown"],
+    name: "the handler takes too long: half way it said that it had begun",
+    ends: ["DeadlineExceeded", "yes"],
     run: served((work, begun) => timingOut(work.wait(), begun))
+  },
+  {
+    name: "the handler takes too long, and nothing of it arrives",
+    ends: ["DeadlineExceeded", "unknown"],
+    run: scripted({ reply: () => "lost" }, (work) => timingOut(work.wait(), Scripted.turns()))
+  },
+  {
+    name: "the handler takes longer than a time too short for a word of it",
+    ends: ["DeadlineExceeded", "unknown"],
+    run: served((work, begun) => timingOut(work.wait({ timeout: 100 }), begun))
   },
   {
     name: "the handler takes too long after a step",
@@ -400,7 +410,7 @@ describe("a call ends", () => {
         yield* TestClock.adjust("5 seconds")
         assert.isUndefined(late.pollUnsafe())
         yield* TestClock.adjust(10)
-        assert.strictEqual((yield* Fiber.join(late)).started, "unknown")
+        assert.strictEqual((yield* Fiber.join(late)).started, "yes")
         assert.strictEqual(yield* pendingCalls, 0)
       }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layer))))
     })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, type CallError, Caller, Handlers, Memory, Response, Service, Transport } from "fiberbus"
+import { Action, type CallError, Caller, Handlers, Memory, Response, Retry, Service, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
 import * as Scripted from "../scripted.ts"
 
@@ -242,6 +242,20 @@ describe("an action with items", () => {
         yield* Effect.forkChild(Effect.exit(Stream.runDrain(numbers.tick({ timeout: "2 seconds" }))))
         const exit = yield* timePasses(yield* Effect.forkChild(over))
         assert.isTrue(Exit.hasInterrupts(exit))
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("is tried again under a policy while nothing has begun, and then lasts like any", () =>
+    Effect.gen(function* () {
+      const { layer, scripted } = yield* withScript({ request: (index) => (index === 0 ? "refused" : "arrives") })
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.make(Numbers, { policies: [Retry.policy()] })
+        const counted = yield* Effect.forkChild(Stream.runCollect(numbers.count({ to: 100 }, { window: 4 })))
+        assert.lengthOf(yield* timePasses(counted), 100)
+        assert.deepInclude(scripted.requests[0]!["fiberbus"], { attempt: 2, credit: 4 })
+        const ticks = numbers.tick({ timeout: "2 seconds" }).pipe(Stream.take(2), Stream.runCollect)
+        assert.lengthOf(yield* timePasses(yield* Effect.forkChild(ticks)), 2)
       }).pipe(Effect.provide(layer))
     })
   )

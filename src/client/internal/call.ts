@@ -163,7 +163,7 @@ export abstract class Call extends Pending {
   override accepts({ extension, final }: Envelope.Reply) {
     if (extension === undefined || this.by === extension.by) return true
     if (this.by === undefined) {
-      if (!final) this.by = extension.by
+      if (!final && !extension.alive) this.by = extension.by
       return true
     }
     // The first one to send a step is the one; the others need not go on.

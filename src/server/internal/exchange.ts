@@ -53,6 +53,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   begun = false
   /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Whether its caller is still to be told that the handler has begun: looked at when half of its time is over. */
+  private receipt: "due" | "told" | undefined = undefined
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
@@ -133,12 +135,18 @@ export class Exchange extends TimerWheel.Entry implements Request {
     else this.questions?.answer(control.ask, control.answer)
   }
 
-  /** The deadline has passed: the caller is told, the handler stopped. */
+  /** Half of the time is over, or all of it: then the caller is told, and the handler stopped. */
   override expire() {
-    if (this.begun && this.lasts && this.heard + this.patience > this.link.wheel.now()) {
+    const now = this.link.wheel.now()
+    if (this.begun && this.lasts && this.heard + this.patience > now) {
       this.link.wheel.add(this, this.patience / 3)
-      this.steps?.flush()
-      return this.write("success", "null", false, undefined, { alive: true })
+      return this.tellAlive()
+    }
+    if (this.deadline !== undefined && this.deadline > now) {
+      this.link.wheel.add(this, this.deadline - now)
+      if (this.begun) return this.tellAlive()
+      this.receipt = "due"
+      return
     }
     const started = this.begun ? "yes" : "no"
     this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.envelope.timeoutMillis ?? 0 }), started)
@@ -166,9 +174,23 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** It takes time: from now on its deadline and its caller can end it. */
   track() {
-    const { deadline, link } = this
-    if (deadline !== undefined && this.tick < 0) link.wheel.add(this, deadline - link.wheel.now())
-    if (this.cancelKey !== undefined) link.cancellable.set(this.cancelKey, this)
+    const { cancelKey, deadline, link } = this
+    if (deadline !== undefined && this.tick < 0) {
+      const left = deadline - link.wheel.now()
+      // A first look at half of it, for the receipt.
+      const halves = cancelKey !== undefined && this.receipt === undefined && left >= minReceiptMillis
+      link.wheel.add(this, halves ? left / 2 : left)
+    }
+    if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
+    if (this.receipt === "due" && this.begun) this.tellAlive()
+  }
+
+  /** Tells the caller that the handler has begun: only where its time may run out, never on the fast path. */
+  private tellAlive() {
+    this.receipt = "told"
+    if (this.answered || this.stopped) return
+    this.steps?.flush()
+    this.write("success", "null", false, undefined, { alive: true })
   }
 
   /** It is over. */
@@ -357,7 +379,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
     const { answers, credit } = this.envelope
-    if (credit === undefined && !answers) return undefined
+    if (credit === undefined && !answers && !besides.alive) return undefined
     return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...besides }
   }
 
@@ -400,6 +422,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
     })
   }
 }
+
+/** Calls with less time than this get no receipt, in milliseconds. */
+const minReceiptMillis = 200
 
 // What a peer chose, fit for a log.
 const loggable = (text: string) => Printable.line(Printable.cut(text, 64))
