@@ -18,10 +18,10 @@
  *
  * See docs/simulation.md.
  */
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Request from "../server/Request.ts"
 import type { Capabilities, Transport } from "../transport/Transport.ts"
@@ -94,27 +94,32 @@ export interface Totals {
 }
 
 /** A seed with which something is broken, with few faults that do it. Its message shows them, and the messages that went over. */
-export class Falsified extends Schema.TaggedError<Falsified>()("Falsified", {
-  seed: Schema.Finite,
-  invariant: Schema.String,
-  text: Schema.String,
-  /** Give them to {@link run} as `faults` to see the same again. */
-  faults: Schema.Array(Schema.Unknown),
+export class Falsified extends Data.TaggedError("Falsified")<{
+  readonly seed: number
+  readonly invariant: string
+  readonly faults: ReadonlyArray<Fault.Fault>
   /** Faults that there were before those that are not needed were left out. */
-  faultsBefore: Schema.Finite,
-  diagram: Schema.String,
-  mermaid: Schema.String
-}) {
+  readonly faultsBefore: number
+}> {
+  // Not a field: whoever prints an error prints its fields.
+  readonly #report: Report
+  constructor(fields: Pick<Falsified, "seed" | "invariant" | "faults" | "faultsBefore">, report: Report) {
+    super(fields)
+    this.#report = report
+  }
+  /** The run with these few faults. */
+  get report(): Report {
+    return this.#report
+  }
   override get message() {
-    const { diagram, faults, faultsBefore, invariant, seed, text } = this
-    const lines = (faults as ReadonlyArray<Fault.Fault>).map((fault) => `  ${Fault.text(fault)}`)
+    const { faults, faultsBefore, invariant, report, seed } = this
     return [
-      `seed ${seed} breaks "${invariant}": ${text}`,
+      `seed ${seed} breaks "${invariant}": ${report.violation?.text}`,
       "",
       faults.length === 0 ? "It takes no fault." : `It takes ${faults.length} of ${faultsBefore} faults:`,
-      ...lines,
+      ...faults.map((fault) => `  ${Fault.text(fault)}`),
       "",
-      diagram,
+      report.diagram,
       "",
       `To see it again: Simulation.run({ …, seed: ${seed}, faults: ${JSON.stringify(faults)} })`
     ].join("\n")
@@ -230,25 +235,19 @@ const falsified = async (
   violation: Run.Violation,
   stopped: () => boolean
 ) => {
-  let least = { result: first, violation }
+  let least = first
   const faults = await Shrink.shrink(
     first.faults,
     async (some) => {
       const result = await Run.run(toPlan({ ...options, faults: some }, seed), stopped)
       if (result.violation?.invariant !== violation.invariant) return false
-      least = { result, violation: result.violation }
+      least = result
       return true
     },
     maxTrials
   )
-  const drawing = Diagram.make(least.result.history, least.violation)
-  return new Falsified({
-    seed,
-    invariant: violation.invariant,
-    text: least.violation.text,
-    faults,
-    faultsBefore: first.faults.length,
-    diagram: Diagram.text(drawing),
-    mermaid: Diagram.mermaid(drawing)
-  })
+  return new Falsified(
+    { seed, invariant: violation.invariant, faults, faultsBefore: first.faults.length },
+    toReport(seed, least)
+  )
 }

@@ -13,7 +13,8 @@ const Relay = Service.make("relay", Action.make("say", steps))
 const EchoLive = Handlers.layer(
   Echo,
   {
-    say: ({ n }) => Effect.andThen(Effect.sleep((n * 37) % 400), n % 7 === 6 ? Effect.fail(new Odd({ n })) : Effect.succeed({ n })),
+    say: ({ n }) =>
+      Effect.andThen(Effect.sleep((n * 37) % 400), n % 7 === 6 ? Effect.fail(new Odd({ n })) : Effect.succeed({ n })),
     die: () => Effect.die(new Error("planted"))
   },
   { concurrency: 2, backlog: 2 }
@@ -38,7 +39,10 @@ const calling = Effect.gen(function* () {
       spread(8, 1_200, (n) => ask(relay.say, n, 500 + n * 100)),
       spread(3, 3_000, (n) => echo.die({ n })),
       // More than there is room for.
-      Effect.andThen(Effect.sleep(4_000), spread(8, 0, (n) => ask(echo.say, n, 2_000)))
+      Effect.andThen(
+        Effect.sleep(4_000),
+        spread(8, 0, (n) => ask(echo.say, n, 2_000))
+      )
     ],
     { concurrency: "unbounded" }
   )
@@ -65,7 +69,11 @@ const outcomes = [
 
 protocol("calls", { ...simulation, seeds: 250, faults: Simulation.rough }, outcomes)
 
-protocol("calls over a network that repeats and reorders", { ...simulation, seeds: 100, faults: Simulation.hostile }, outcomes)
+protocol(
+  "calls over a network that repeats and reorders",
+  { ...simulation, seeds: 100, faults: Simulation.hostile },
+  outcomes
+)
 
 // What serves and what asks may be one process.
 protocol(

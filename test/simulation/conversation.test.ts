@@ -42,9 +42,7 @@ const answering = Effect.gen(function* () {
           }
         }
       )
-      .pipe(
-        Effect.tap((sum) => Effect.sync(() => assert.strictEqual(sum, (terms * (terms - 1)) / 2)))
-      )
+      .pipe(Effect.tap((sum) => Effect.sync(() => assert.strictEqual(sum, (terms * (terms - 1)) / 2))))
   yield* spread(12, 800, (n) => sum(n % 7, n))
   yield* Simulation.calm
   yield* Effect.exit(sum(5, 12))
@@ -78,4 +76,8 @@ protocol(
 )
 
 // A request that comes twice is handled twice, and each of the two asks.
-protocol("conversations over a network that repeats and reorders", { ...simulation, seeds: 60, faults: Simulation.hostile }, outcomes)
+protocol(
+  "conversations over a network that repeats and reorders",
+  { ...simulation, seeds: 60, faults: Simulation.hostile },
+  outcomes
+)

@@ -19,19 +19,22 @@ export const protocol = <Outside>(
   outcomes: ReadonlyArray<string>
 ) =>
   describe(name, () => {
-    it.live(`keeps its promises for ${options.seeds} seeds`, () =>
-      Effect.gen(function* () {
-        const totals = yield* Simulation.check({ ...options, seeds: options.seeds * factor })
-        assert.deepStrictEqual(
-          outcomes.filter((outcome) => totals.outcomes[outcome] === undefined),
-          [],
-          `outcomes that there were not, of ${JSON.stringify(totals.outcomes)}`
-        )
-        assert.strictEqual(
-          Object.keys(totals.faults).length,
-          Object.values(options.faults).filter((amount) => amount > 0).length
-        )
-      })
+    it.live(
+      `keeps its promises for ${options.seeds} seeds`,
+      () =>
+        Effect.gen(function* () {
+          const totals = yield* Simulation.check({ ...options, seeds: options.seeds * factor })
+          assert.deepStrictEqual(
+            outcomes.filter((outcome) => totals.outcomes[outcome] === undefined),
+            [],
+            `outcomes that there were not, of ${JSON.stringify(totals.outcomes)}`
+          )
+          assert.strictEqual(
+            Object.keys(totals.faults).length,
+            Object.values(options.faults).filter((amount) => amount > 0).length
+          )
+        }),
+      120_000 * factor
     )
 
     it.live("goes the same way each time", () =>

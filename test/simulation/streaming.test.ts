@@ -47,7 +47,9 @@ const consuming = Effect.gen(function* () {
       // A silence of both sides that is longer than a third of the timeout.
       Effect.exit(inOrder(0)(numbers.count({ to: 3, every: 2_500 }, { timeout: 3_000 }))),
       Effect.exit(inOrder(900)(numbers.count({ to: 12, every: 0 }, { timeout: 1_000, window: 2 }))),
-      spread(4, 2_000, (n) => Stream.runDrain(numbers.load.stream({ to: n * 8, every: 50 }, { timeout: 2_000, window: 3 })))
+      spread(4, 2_000, (n) =>
+        Stream.runDrain(numbers.load.stream({ to: n * 8, every: 50 }, { timeout: 2_000, window: 3 }))
+      )
     ],
     { concurrency: "unbounded" }
   )

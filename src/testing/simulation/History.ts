@@ -16,8 +16,10 @@ export type Outcome =
       readonly started: "no" | "yes" | "unknown"
       readonly text: string
     }
-  /** Its caller gave it up. */
+  /** Its caller gave it up, or had enough of its stream. */
   | { readonly _tag: "Interrupted" }
+  /** Its caller's process was killed. */
+  | { readonly _tag: "Killed" }
   /** It died, or failed with what no contract declares: a bug. */
   | { readonly _tag: "Defect"; readonly text: string }
 
@@ -81,7 +83,7 @@ export type Event = { readonly at: number } & (
       readonly execution: number
       readonly process: string
       readonly request: string
-      readonly how: "success" | "failure" | "interrupted" | "defect"
+      readonly how: "success" | "failure" | "interrupted" | "defect" | "killed"
       /** What it returned, as JSON; nothing where its call is not one of the simulation's, or it answered by hand. */
       readonly value: unknown
     }

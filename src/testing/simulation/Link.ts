@@ -75,6 +75,8 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
   let blocked: Array<() => void> = []
   let gaps = 0
   let trouble = failed("ConnectionLost", "unknown", "the link was lost")
+  /** The broker counts a subscriber that cannot hear it any more. */
+  let ghost = false
   let over = false
   let lastUp = 0
   let lastDown = 0
@@ -198,8 +200,9 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
     trouble = failed("ConnectionLost", "unknown", why)
     if (newly.includes("subscriber")) {
       gaps++
-      // Behind a partition the broker goes on counting who cannot hear it.
-      if (world.now() >= partedUntil) broker.drop(subscriber)
+      // Behind a partition it learns nothing of that.
+      ghost = world.now() < partedUntil
+      if (!ghost) broker.drop(subscriber)
     }
     const unconfirmed = newly.includes("publisher") ? [...inFlight] : []
     // The gap first: whoever sees its sending fail finds the link as it is.
@@ -221,6 +224,7 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
     // Who hears a request must be able to answer it.
     if (!up.publisher) return
     const mine = era.subscriber
+    ghost = false
     broker.drop(subscriber)
     for (const { key } of subscriptions) broker.subscribe(subscriber, key)
     // The broker's word, and a probe through the subscriber itself.
@@ -287,7 +291,8 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
         const acts = blocked
         blocked = []
         for (const act of acts) act()
-        if (!up.subscriber) broker.drop(subscriber)
+        if (ghost) broker.drop(subscriber)
+        ghost = false
         for (const connection of ["publisher", "subscriber"] as const) {
           if (!up[connection]) world.at(world.now() + reconnectMillis, () => life.within(() => reconnect(connection)))
         }

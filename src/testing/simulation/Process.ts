@@ -53,13 +53,17 @@ export const make = (
 ): Process => {
   const { broker } = shared
   const { world } = broker
+  const calls = new Set<string>()
+  const executions = new Map<number, string>()
   // What the dead still hold says nothing more.
   const tell = (event: Event) => {
-    if (!life.isDead()) shared.tell(event)
+    if (life.isDead()) return
+    if (event._tag === "CallBegan") calls.add(event.call)
+    if (event._tag === "CallEnded") calls.delete(event.call)
+    shared.tell(event)
   }
   const link = Link.make(broker, name, life, shared.capabilities)
   const handled = new WeakSet<object>()
-  let running = 0
   let exit: Exit.Exit<unknown, unknown> | undefined
 
   /** A fiber that carries a request is its handler's, or one of those that this forked: the first is the handler's. */
@@ -67,13 +71,13 @@ export const make = (
     const request = fiber.getRef(Request.Slot)
     if (request === undefined || handled.has(request)) return
     handled.add(request)
-    running++
     const execution = shared.execution()
     const { action, attempt, id, service } = request
+    executions.set(execution, id)
     const what = action === "" ? service : `${service}.${action}`
     tell({ at: world.now(), _tag: "HandlerBegan", execution, process: name, request: id, what, attempt })
     fiber.addObserver((exit) => {
-      running--
+      executions.delete(execution)
       const value =
         Exit.isSuccess(exit) && exit.value !== Response.sent ? shared.history.encoded(id, exit.value) : undefined
       tell({ at: world.now(), _tag: "HandlerEnded", execution, process: name, request: id, how: howOf(exit), value })
@@ -109,12 +113,20 @@ export const make = (
     life,
     link,
     exit: () => exit,
-    running: () => (life.isDead() ? 0 : running),
+    running: () => (life.isDead() ? 0 : executions.size),
     crash: () => {
       if (life.isDead() || exit !== undefined) return
       life.end()
       link.kill()
-      shared.tell({ at: world.now(), _tag: "ProcessCrashed", process: name })
+      const at = world.now()
+      shared.tell({ at, _tag: "ProcessCrashed", process: name })
+      for (const [execution, request] of executions) {
+        const value = undefined
+        shared.tell({ at, _tag: "HandlerEnded", execution, process: name, request, how: "killed", value })
+      }
+      for (const call of calls) {
+        shared.tell({ at, _tag: "CallEnded", call, process: name, outcome: { _tag: "Killed" } })
+      }
     },
     stop: () => fiber.interruptUnsafe()
   }

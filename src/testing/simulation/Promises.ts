@@ -27,9 +27,6 @@ export const endsInTime = Invariant.make("every call ends once, in a typed outco
           if (!open.delete(call)) return { call, text: `${call} has ended twice` }
           return outcome._tag === "Defect" ? { call, text: `${call} died: ${outcome.text}` } : overdue
         }
-        case "ProcessCrashed":
-          for (const [call, { process }] of open) if (process === event.process) open.delete(call)
-          return undefined
         case "FaultBegan":
           if (event.fault._tag === "Freeze") frozen.add(event.fault.process)
           return undefined
@@ -129,7 +126,8 @@ export const saysWhetherItRan = Invariant.make("an outcome says truly whether th
 export const answersItsQuestion = Invariant.make("an answer is the answer to its own question", ({ history }) => {
   const ran = new Set<string>()
   const returned = new Map<string, Set<string>>()
-  const finals = new Map<string, { readonly ok: boolean; readonly from: string }>()
+  // Of several finals, as of replicas or attempts, any one may be the answer.
+  const finals = new Map<string, Set<string>>()
   return {
     along: (event) => {
       if (event._tag === "HandlerBegan") ran.add(`${event.request} ${event.process}`)
@@ -139,21 +137,19 @@ export const answersItsQuestion = Invariant.make("an answer is the answer to its
       }
       if (event._tag === "FrameArrived") {
         const { final, request_id, status } = event.frame.json
-        // The first final answer counts.
-        if (status === undefined || final === false || finals.has(`${request_id} ${event.to}`)) return undefined
-        finals.set(`${request_id} ${event.to}`, { ok: status !== "error", from: event.frame.process })
+        if (status === undefined || final === false) return undefined
+        const key = `${request_id} ${event.to} ${status === "error" ? "Failure" : "Success"}`
+        finals.set(key, (finals.get(key) ?? new Set()).add(event.frame.process))
         return undefined
       }
       if (event._tag !== "CallEnded") return undefined
       const { call, outcome, process } = event
       const request = history.requestOf(call)
       if (request === undefined || (outcome._tag !== "Success" && outcome._tag !== "Failure")) return undefined
-      const answer = finals.get(`${request} ${process}`)
-      if (answer === undefined || answer.ok !== (outcome._tag === "Success")) {
-        return { call, text: `${call} ended with a ${outcome._tag} that nobody sent` }
-      }
-      if (!ran.has(`${request} ${answer.from}`)) {
-        return { call, text: `${call} was answered by ${answer.from}, where it did not run` }
+      const from = [...(finals.get(`${request} ${process} ${outcome._tag}`) ?? [])]
+      if (from.length === 0) return { call, text: `${call} ended with a ${outcome._tag} that nobody sent` }
+      if (!from.some((process) => ran.has(`${request} ${process}`))) {
+        return { call, text: `${call} was answered by ${from.join(", ")}, where it did not run` }
       }
       if (outcome._tag === "Failure") return undefined
       const said = JSON.stringify(outcome.value)
@@ -216,14 +212,11 @@ export const nothingLeftOut = Invariant.make("a stream is whole, or says that it
 
 /** When a run is over, no handler runs for callers that have gone. */
 export const leavesNothing = Invariant.make("nothing is left behind", () => {
-  const running = new Map<number, { readonly process: string; readonly what: string }>()
+  const running = new Map<number, Extract<Event, { readonly _tag: "HandlerBegan" }>>()
   return {
     along: (event) => {
       if (event._tag === "HandlerBegan") running.set(event.execution, event)
       if (event._tag === "HandlerEnded") running.delete(event.execution)
-      if (event._tag === "ProcessCrashed") {
-        for (const [execution, { process }] of running) if (process === event.process) running.delete(execution)
-      }
       return undefined
     },
     end: () => {
