@@ -18,19 +18,17 @@
  *
  * See docs/simulation.md.
  */
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Request from "../server/Request.ts"
 import type { Capabilities, Transport } from "../transport/Transport.ts"
-import * as Diagram from "./simulation/Diagram.ts"
 import * as Fault from "./simulation/Fault.ts"
 import { Here } from "./simulation/Here.ts"
-import * as History from "./simulation/History.ts"
 import type * as Invariant from "./simulation/Invariant.ts"
 import * as Promises from "./simulation/Promises.ts"
+import * as Report from "./simulation/Report.ts"
 import * as Run from "./simulation/Run.ts"
 import * as Shrink from "./simulation/Shrink.ts"
 
@@ -39,17 +37,35 @@ export type { Event, Frame, Outcome } from "./simulation/History.ts"
 export { type Invariant, make as invariant } from "./simulation/Invariant.ts"
 export * as Promises from "./simulation/Promises.ts"
 export { call, caller } from "./simulation/Recorded.ts"
+export { Falsified, type Report, type Totals } from "./simulation/Report.ts"
 
-/** Services and clients, what goes wrong, and what must hold all the same. Everything but the first two has a default. */
-export interface Options<Outside = never> {
-  /** Processes that serve, by name: each builds its Layer on a transport of its own, and again after each crash. */
-  readonly services: { readonly [process: string]: Layer.Layer<never, unknown, Transport | Outside> }
-  /** Processes that call, by name: they begin when all services serve. One that fails or dies is a violation. */
-  readonly clients: {
-    readonly [process: string]: Effect.Effect<unknown, unknown, Transport | Scope.Scope | Outside>
-  }
-  /** What is in no process and outlives them all: a database, say. Built once in a run. */
-  readonly outside?: Layer.Layer<Outside, unknown>
+/** Processes that serve, by name: each builds its Layer on a transport of its own, and again after each crash. */
+export type Services = { readonly [process: string]: Layer.Layer<never, any, any> }
+
+/** Processes that call, by name: they begin when all services serve. One that fails or dies is a violation. */
+export type Clients = { readonly [process: string]: Effect.Effect<any, any, any> }
+
+/** What services and clients need beside what each process has. */
+export type Needs<S extends Services, C extends Clients> = Exclude<
+  Layer.Services<S[keyof S]> | Effect.Services<C[keyof C]>,
+  Transport | Scope.Scope
+>
+
+/**
+ * Services and clients, what goes wrong, and what must hold all the same. Everything but the first two has a default.
+ *
+ * `outside` is what is in no process and outlives them all, a database, say: built once in a run. It must be there where services or
+ * clients need anything beside a transport.
+ */
+export type Options<S extends Services, C extends Clients> = Settings & {
+  readonly services: S
+  readonly clients: C
+} & ([Needs<S, C>] extends [never]
+    ? { readonly outside?: never }
+    : { readonly outside: Layer.Layer<Needs<S, C>, unknown> })
+
+/** What of the options has a default. */
+export interface Settings {
   /** What goes wrong: how much of it, or exactly what. Default {@link Fault.rough}. */
   readonly faults?: Fault.Mix | ReadonlyArray<Fault.Fault>
   /** How long things go wrong, from the beginning of the clients on. Default 10 seconds. */
@@ -64,73 +80,13 @@ export interface Options<Outside = never> {
   readonly capabilities?: Partial<Capabilities>
 }
 
-/** What became of one run. */
-export interface Report {
-  readonly seed: number
-  /** What was broken first, if anything was; the run ends there. */
-  readonly violation: Run.Violation | undefined
-  /** What went wrong. As `faults` of another run with the seed it makes the same happen again. */
-  readonly faults: ReadonlyArray<Fault.Fault>
-  /** How many calls ended how: `Success`, `Failure` for declared errors, `Interrupted`, or the `CallError`'s reason. */
-  readonly outcomes: { readonly [outcome: string]: number }
-  /** All that happened, in order. */
-  readonly events: ReadonlyArray<History.Event>
-  /** Virtual milliseconds that it took. */
-  readonly millis: number
-  /** All that happened as text, the same for each run with the seed: random ids are numbered. */
-  readonly trace: string
-  /** The messages as text, for people: those of the violation's call, or all of them. */
-  readonly diagram: string
-  /** The same as a Mermaid sequence diagram. */
-  readonly mermaid: string
-}
-
-/** What became of many runs. */
-export interface Totals {
-  readonly seeds: number
-  readonly calls: number
-  readonly outcomes: { readonly [outcome: string]: number }
-  readonly faults: { readonly [fault: string]: number }
-}
-
-/** A seed with which something is broken, with few faults that do it. Its message shows them, and the messages that went over. */
-export class Falsified extends Data.TaggedError("Falsified")<{
-  readonly seed: number
-  readonly invariant: string
-  readonly faults: ReadonlyArray<Fault.Fault>
-  /** Faults that there were before those that are not needed were left out. */
-  readonly faultsBefore: number
-}> {
-  // Not a field: whoever prints an error prints its fields.
-  readonly #report: Report
-  constructor(fields: Pick<Falsified, "seed" | "invariant" | "faults" | "faultsBefore">, report: Report) {
-    super(fields)
-    this.#report = report
-  }
-  /** The run with these few faults. */
-  get report(): Report {
-    return this.#report
-  }
-  override get message() {
-    const { faults, faultsBefore, invariant, report, seed } = this
-    return [
-      `seed ${seed} breaks "${invariant}": ${report.violation?.text}`,
-      "",
-      faults.length === 0 ? "It takes no fault." : `It takes ${faults.length} of ${faultsBefore} faults:`,
-      ...faults.map((fault) => `  ${Fault.text(fault)}`),
-      "",
-      report.diagram,
-      "",
-      `To see it again: Simulation.run({ …, seed: ${seed}, faults: ${JSON.stringify(faults)} })`
-    ].join("\n")
-  }
-}
-
 /** Runs one seed. Never fails: what was broken is in the report. */
-export const run = <Outside = never>(options: Options<Outside> & { readonly seed: number }): Effect.Effect<Report> =>
+export const run = <S extends Services, C extends Clients>(
+  options: Options<S, C> & { readonly seed: number }
+): Effect.Effect<Report.Report> =>
   Effect.map(
     Effect.promise((signal) => Run.run(toPlan(options, options.seed), () => signal.aborted)),
-    (result) => toReport(options.seed, result)
+    (result) => Report.make(options.seed, result)
   )
 
 /**
@@ -138,11 +94,11 @@ export const run = <Outside = never>(options: Options<Outside> & { readonly seed
  *
  * Errors: `Falsified` for the first seed that breaks an invariant, after its faults have been shrunk (at most 300 more runs).
  */
-export const check = <Outside = never>(
-  options: Options<Outside> & { readonly seeds: number; readonly firstSeed?: number }
-): Effect.Effect<Totals, Falsified> =>
+export const check = <S extends Services, C extends Clients>(
+  options: Options<S, C> & { readonly seeds: number; readonly firstSeed?: number }
+): Effect.Effect<Report.Totals, Report.Falsified> =>
   Effect.flatMap(
-    Effect.promise(async (signal): Promise<Totals | Falsified> => {
+    Effect.promise(async (signal): Promise<Report.Totals | Report.Falsified> => {
       const { firstSeed = 1, seeds } = options
       const outcomes: Record<string, number> = {}
       const faults: Record<string, number> = {}
@@ -150,14 +106,14 @@ export const check = <Outside = never>(
       for (let seed = firstSeed; seed < firstSeed + seeds && !stopped(); seed++) {
         const result = await Run.run(toPlan(options, seed), stopped)
         if (result.violation !== undefined) return falsified(options, seed, result, result.violation, stopped)
-        add(outcomes, countOutcomes(result))
+        add(outcomes, Report.countOutcomes(result))
         for (const { _tag } of result.faults) faults[_tag] = (faults[_tag] ?? 0) + 1
       }
       const calls = Object.values(outcomes).reduce((sum, count) => sum + count, 0)
       return { seeds, calls, outcomes, faults }
     }),
-    (found): Effect.Effect<Totals, Falsified> =>
-      found instanceof Falsified ? Effect.fail(found) : Effect.succeed(found)
+    (found): Effect.Effect<Report.Totals, Report.Falsified> =>
+      found instanceof Report.Falsified ? Effect.fail(found) : Effect.succeed(found)
   )
 
 /** Waits until all faults are over and everything has had its time to recover. Outside of a simulation it does not wait. */
@@ -177,7 +133,14 @@ export const note = (name: string, value?: unknown): Effect.Effect<void> =>
 
 const maxTrials = 300
 
-const toPlan = (options: Options<any>, seed: number): Run.Plan => {
+/** The options, whatever it is that they need. */
+interface Known extends Settings {
+  readonly services: Services
+  readonly clients: Clients
+  readonly outside?: Layer.Layer<any, unknown>
+}
+
+const toPlan = (options: Known, seed: number): Run.Plan => {
   const millis = (duration: Duration.Input | undefined, otherwise: number) =>
     duration === undefined ? otherwise : Duration.toMillis(Duration.fromInputUnsafe(duration))
   return {
@@ -195,41 +158,12 @@ const toPlan = (options: Options<any>, seed: number): Run.Plan => {
   }
 }
 
-const toReport = (seed: number, { faults, history, millis, violation }: Run.Result): Report => ({
-  seed,
-  violation,
-  faults,
-  millis,
-  outcomes: countOutcomes({ history }),
-  events: history.events,
-  get trace() {
-    return History.trace(history)
-  },
-  get diagram() {
-    return Diagram.text(Diagram.make(history, violation))
-  },
-  get mermaid() {
-    return Diagram.mermaid(Diagram.make(history, violation))
-  }
-})
-
-const countOutcomes = ({ history }: Pick<Run.Result, "history">) => {
-  const outcomes: Record<string, number> = {}
-  for (const event of history.events) {
-    if (event._tag !== "CallEnded") continue
-    const { outcome } = event
-    const name = outcome._tag === "CallError" ? outcome.reason : outcome._tag
-    outcomes[name] = (outcomes[name] ?? 0) + 1
-  }
-  return outcomes
-}
-
 const add = (sums: Record<string, number>, more: Readonly<Record<string, number>>) => {
   for (const [name, count] of Object.entries(more)) sums[name] = (sums[name] ?? 0) + count
 }
 
 const falsified = async (
-  options: Options<any>,
+  options: Known,
   seed: number,
   first: Run.Result,
   violation: Run.Violation,
@@ -246,8 +180,8 @@ const falsified = async (
     },
     maxTrials
   )
-  return new Falsified(
+  return new Report.Falsified(
     { seed, invariant: violation.invariant, faults, faultsBefore: first.faults.length },
-    toReport(seed, least)
+    Report.make(seed, least)
   )
 }

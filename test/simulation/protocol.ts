@@ -1,7 +1,11 @@
 /** How a protocol of fiberbus is simulated: many seeds, what must have happened in them, and the same again. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, type Layer, type Scope } from "effect"
+import type { Transport } from "fiberbus"
 import { Simulation } from "fiberbus/testing"
+
+type Services = { readonly [process: string]: Layer.Layer<never, unknown, Transport.Transport> }
+type Clients = { readonly [process: string]: Effect.Effect<unknown, unknown, Transport.Transport | Scope.Scope> }
 
 /** `SIMULATION_SEEDS=10` runs ten times as many. */
 const factor = Number(process.env["SIMULATION_SEEDS"] ?? 1)
@@ -13,9 +17,9 @@ const compared = [1, 2, 3]
  * Simulates a protocol with so many seeds. `outcomes` must all have happened, and every kind of fault: a simulation in which nothing
  * goes wrong shows nothing.
  */
-export const protocol = <Outside>(
+export const protocol = (
   name: string,
-  options: Simulation.Options<Outside> & { readonly seeds: number; readonly faults: Simulation.Mix },
+  options: Simulation.Options<Services, Clients> & { readonly seeds: number; readonly faults: Simulation.Mix },
   outcomes: ReadonlyArray<string>
 ) =>
   describe(name, () => {

@@ -63,6 +63,15 @@ interface Subscription {
 const failed = (kind: TransportError["kind"], sent: "no" | "unknown", detail: string) =>
   new TransportError({ kind, operation: "send over the simulated link", detail, hint: "", sent })
 
+const jsonOf = (text: string): Frame["json"] => {
+  try {
+    const json: unknown = JSON.parse(text)
+    return typeof json === "object" && json !== null ? (json as Frame["json"]) : {}
+  } catch {
+    return {}
+  }
+}
+
 /** Connects a process. */
 export const make = (broker: Broker, process: string, life: Life, promised: Partial<Capabilities> = {}): Link => {
   const { tell, world } = broker
@@ -124,7 +133,7 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
 
   const give = (channel: string, text: string, sent: Sent) => {
     const number = broker.number(process)
-    const frame: Frame = { process, number, channel, text, json: JSON.parse(text), sentAt: world.now() }
+    const frame: Frame = { process, number, channel, text, json: jsonOf(text), sentAt: world.now() }
     tell({ at: world.now(), _tag: "FrameSent", frame })
     const fault = broker.fateOf(process, number)
     if (fault?._tag === "Refused") {

@@ -102,7 +102,8 @@ export const saysWhetherItRan = Invariant.make("an outcome says truly whether th
       if (event._tag === "HandlerBegan") {
         ran.add(event.request)
         const call = history.callOf(event.request)
-        if (!denied.has(event.request)) return undefined
+        // Of a request that comes twice one may be refused and the other one run.
+        if (!denied.has(event.request) || twice.has(event.request)) return undefined
         return { call, text: `${event.what} of ${call} runs, but its caller was told that it did not` }
       }
       if (event._tag !== "CallEnded" || event.outcome._tag !== "CallError") return undefined
