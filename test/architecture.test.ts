@@ -13,6 +13,7 @@ const rings: Record<string, ReadonlyArray<string>> = {
   policy: ["contract", "wire", "transport"],
   client: ["contract", "wire", "transport", "policy"],
   server: ["contract", "wire", "transport", "policy"],
+  node: ["contract", "wire", "transport", "policy", "client", "server"],
   cli: ["contract", "wire", "transport", "policy", "client", "server"],
   testing: ["contract", "wire", "transport", "policy", "client", "server"]
 }
@@ -20,7 +21,7 @@ const rings: Record<string, ReadonlyArray<string>> = {
 /** Unstable modules of Effect, and drivers, are at home in these places only. */
 const drivers: Record<string, RegExp> = {
   ioredis: /^(transport\/internal\/[rR]edis|testing\/)/,
-  "@effect/platform-node": /^(cli|testing)\//,
+  "@effect/platform-node": /^(cli|node|testing)\//,
   "effect/cli": /^cli\//,
   // Kept out of the root by subpaths of their own: what changes in it concerns only those who use these two.
   "effect/persistence": /^policy\/(CircuitBreaker|RateLimit)\.ts$/

@@ -110,6 +110,28 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "shop    looks for the price of a spoon, attempt 1",
     "price   no answer within 300 ms"
   ],
+  "13_limits.ts": [
+    "one oven, two cooks",
+    "  bakes bread for table 1",
+    "  cooks soup for table 2",
+    "  bakes cake for table 1",
+    "a table of many, and one of two",
+    "  cooks soup for table 1",
+    "  cooks fish for table 1",
+    "  cooks rice for table 1",
+    "  cooks plums for table 2",
+    "  cooks eggs for table 1",
+    "  cooks pears for table 2",
+    "more than can wait, until there are more cooks",
+    "  cooks dish 1 for table 1",
+    "  cooks dish 2 for table 1",
+    "  too busy for dish 7 for table 1",
+    "  four more cooks come in",
+    "  cooks dish 3 for table 1",
+    "  cooks dish 4 for table 1",
+    "  cooks dish 5 for table 1",
+    "  cooks dish 6 for table 1"
+  ],
   "20_conversation.ts": [
     "password? (1)  1234",
     "password? (2)  home-secret",
@@ -373,9 +395,9 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       assertTranscript(served.stdout, [
         "server  ready",
         "server  writes sales",
-        "server  takes no more, ends what runs",
+        "server  fiberbus: shutting down, 1 running and 0 waiting",
         "server  has written sales",
-        "server  closed"
+        /^server {2}fiberbus: shut down, 1 finished, 0 refused, 0 interrupted, \d+ ms$/
       ])
 
       const late = yield* run("11_two_processes/client.ts", { env })

@@ -1,7 +1,7 @@
 // The serving process: SIGTERM or Ctrl-C lets running handlers end, answers their callers, then closes.
-import { NodeRuntime } from "@effect/platform-node"
-import { Cause, Console, Effect, Exit, Layer, Runtime } from "effect"
+import { Console, Effect, Layer, Logger } from "effect"
 import { Handlers } from "fiberbus"
+import * as Main from "fiberbus/node/Main"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import { Reports } from "./contract.ts"
 
@@ -21,17 +21,11 @@ const ReportsLive = Handlers.layer(
   { grace: "5 seconds" }
 )
 
-// Built after the service, so that it is ready when we say so; closed before it.
-const Announced = Layer.effectDiscard(
-  Effect.acquireRelease(Console.log("server  ready"), () => Console.log("server  takes no more, ends what runs"))
-).pipe(Layer.provide(ReportsLive))
+// Built after the service, so that it is ready when we say so.
+const Ready = Layer.effectDiscard(Console.log("server  ready")).pipe(Layer.provide(ReportsLive))
 
-// RedisPubSub.layerConfig reads REDIS_URL; without it, it is Redis on this machine.
-Layer.launch(Announced.pipe(Layer.provide(RedisPubSub.layerConfig()))).pipe(
-  Effect.ensuring(Console.log("server  closed")),
-  NodeRuntime.runMain({
-    // To be stopped by a signal is a server's normal end: status 0, not 130.
-    teardown: (exit, onExit) =>
-      Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
-  })
-)
+// What fiberbus logs, in this example's own words: when it shuts down, and how that went.
+const Log = Logger.layer([Logger.make(({ message }) => console.log(`server  ${String(message)}`))])
+
+// RedisPubSub.layerConfig reads REDIS_URL; without it, it is Redis on this machine. A first signal shuts down, a second ends at once.
+Main.run(Ready.pipe(Layer.provide(RedisPubSub.layerConfig()), Layer.provideMerge(Log)))

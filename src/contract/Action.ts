@@ -132,6 +132,14 @@ export interface StreamParts<Payload extends SchemaInput, Error extends SchemaIn
 }
 
 /**
+ * Handlers of the action that a service runs at once, below its own limit. No limit of its own where an action says nothing. Requests that
+ * wait for it keep no others from free slots. A whole number of at least 1.
+ */
+export const Concurrency = Context.Reference<number | undefined>("fiberbus/contract/Action/Concurrency", {
+  defaultValue: () => undefined
+})
+
+/**
  * Describes an action.
  *
  * Shape: each part is a Schema or the fields of a struct. Left out, `payload` and `success` are `Schema.Void`,

@@ -4,6 +4,7 @@
  * A timer per call costs 10 µs and more; an entry in a slot of this wheel costs a tenth of one. One fiber sleeps on `Clock`
  * (so that `TestClock` drives it) until the next slot that holds anything, and there is no fiber while it is empty.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -87,7 +88,12 @@ export const make: Effect.Effect<TimerWheel, never, Scope.Scope> = Effect.gen(fu
       // One that expired before it may have taken it out, or put it in again.
       if (entry.tick !== isExpiring) continue
       entry.tick = isOut
-      entry.expire()
+      try {
+        entry.expire()
+      } catch (defect) {
+        // It is a bug, but the others of this turn have nothing to do with it.
+        runFork(Effect.logError("A deadline's end threw", Cause.die(defect)))
+      }
     }
   }
 

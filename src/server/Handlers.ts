@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as Action from "../contract/Action.ts"
+import * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
@@ -171,6 +171,7 @@ const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Con
   const handle = handler as (payload: unknown, tools: Tools<unknown>) => unknown
   return {
     name: action.name,
+    concurrency: Context.get(action.annotations, Action.Concurrency),
     automatic: true,
     select: (envelope) => envelope.payload,
     decode: SchemaCodec.make(action.payload).decode,

@@ -47,6 +47,7 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
         {
           name: Topic.isPattern(topic) ? topic.pattern : topic.channel,
+          concurrency: undefined,
           automatic: false,
           select: (envelope) => envelope.raw,
           decode: SchemaCodec.make(topic.message).decode,

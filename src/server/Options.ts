@@ -1,17 +1,60 @@
 /** What can be set for a service's handlers or for a listener, and what holds where nothing is. */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
+import * as Schedule from "effect/Schedule"
+import type { Concurrency } from "../policy/Concurrency.ts"
+import * as Backoff from "../transport/Backoff.ts"
+import type { Request } from "./Request.ts"
+
+/** What happens to requests when as many wait as may. @see {@link Options.backlog} */
+export interface Backlog {
+  /** Requests that may wait for a slot. Default 1,000. */
+  readonly size?: number
+  /**
+   * - `refuse` (the default): the newcomer gets `Busy`, at once.
+   * - `dropOldest`: the one that waits longest gets `Busy`, the newcomer waits. For work whose newest matters most.
+   * - `dropNewest`: the newcomer is dropped and counted without an answer; its caller waits for its timeout. For floods whose
+   *   answers would cost more than the work.
+   *
+   * One-way messages and broadcasts get no answer in any case: they are dropped and counted.
+   */
+  readonly whenFull?: "refuse" | "dropOldest" | "dropNewest"
+}
 
 /** Limits and compatibility of a set of handlers. Every field has a default. */
 export interface Options {
-  /** Handlers that run at once. Default 10, as in Daebus. */
-  readonly concurrency?: number
-  /** Requests that may wait for a slot. Default 1,000; at the limit callers get `Busy`, one-way messages are dropped and counted. */
-  readonly backlog?: number
+  /**
+   * Handlers that run at once. Default 10, as in Daebus. A `Concurrency` can be changed while it holds, and shared by several services and
+   * listeners. `Action.Concurrency` lets one action have less.
+   */
+  readonly concurrency?: number | Concurrency
+  /** Requests that may wait for a slot: their number, 1,000 by default, and what happens beyond it. */
+  readonly backlog?: number | Backlog
+  /**
+   * Whose a request is, say its tenant's. Then waiting requests of different keys are served in turn, and when the backlog is full, room
+   * for a key with fewer waiting is made by the one with the most: `whenFull` concerns its newest (or oldest) request. Default: all
+   * are alike, first come, first served.
+   *
+   * It is asked only about requests that have to wait, on the reader's own turn: look at `headers` or `payload`, do not compute. If it
+   * throws, that request ends with `RemoteDefect`. There are never more keys than waiting requests.
+   */
+  readonly fairBy?: (request: Request) => string
+  /**
+   * Time that a handler has whose request brings no deadline, as those from Daebus don't, from when it takes its slot. Default: none,
+   * as in Daebus, so a handler that never ends keeps its slot. At the limit it is interrupted, and the caller gets `DeadlineExceeded`.
+   */
+  readonly handlerTimeout?: Duration.Input
   /**
    * Time that running handlers have to end at shutdown, before they are interrupted and answered. Default 10 seconds. It is real
    * time; below `TestClock`, which nobody moves at that point, at most one second of it.
    */
   readonly grace?: Duration.Input
+  /**
+   * When the service's pool (its slots and its backlog) is made anew after it broke down of a defect that is no handler's. What it
+   * held is answered: `RemoteDefect` where a handler ran, `Busy` where it waited, and `Busy` for what comes meanwhile. When the schedule ends,
+   * the service gives up: it unsubscribes, and `Supervision.launch` fails. A minute without a breakdown begins the schedule anew. Default:
+   * at most 5 times, after up to 100 milliseconds doubling to 5 seconds with full jitter.
+   */
+  readonly restart?: Schedule.Schedule<unknown, unknown>
   /**
    * What an unknown action gets. Default `reply`: an error. `ignore` where several processes share the service's name with
    * different actions, as Daebus lets them; a caller then waits for its timeout if no process knows the action.
@@ -29,15 +72,39 @@ export interface Options {
   readonly unaddressed?: "ignore" | "responses"
 }
 
+/** Options with the defaults where nothing was said. */
+export interface Settings {
+  readonly concurrency: number | Concurrency
+  readonly backlog: Required<Backlog>
+  readonly fairBy: ((request: Request) => string) | undefined
+  readonly handlerTimeoutMillis: number | undefined
+  readonly grace: Duration.Input
+  readonly restart: Schedule.Schedule<unknown, unknown>
+  readonly unknownAction: "reply" | "ignore"
+  readonly replyTo: "inboxes" | "any" | ReadonlyArray<string>
+  readonly unaddressed: "ignore" | "responses"
+}
+
+/** Time without a breakdown, in milliseconds, after which `restart` begins anew. */
+export const calmMillis = 60_000
+
 /** The defaults. */
-export const defaults: Required<Options> = {
+export const defaults: Settings = {
   concurrency: 10,
-  backlog: 1_000,
+  backlog: { size: 1_000, whenFull: "refuse" },
+  fairBy: undefined,
+  handlerTimeoutMillis: undefined,
   grace: "10 seconds",
+  restart: Backoff.make({ first: "100 millis", longest: "5 seconds" }).pipe(Schedule.upTo({ times: 5 })),
   unknownAction: "reply",
   replyTo: "inboxes",
   unaddressed: "ignore"
 }
 
-/** Options with the defaults where nothing was said. */
-export const resolve = (options: Options | undefined): Required<Options> => ({ ...defaults, ...options })
+/** Fills in the {@link defaults}. */
+export const resolve = ({ backlog, handlerTimeout, ...options }: Options = {}): Settings => ({
+  ...defaults,
+  ...options,
+  backlog: { ...defaults.backlog, ...(typeof backlog === "number" ? { size: backlog } : backlog) },
+  handlerTimeoutMillis: handlerTimeout === undefined ? undefined : Duration.toMillis(handlerTimeout)
+})

@@ -22,7 +22,10 @@ export interface Request {
   readonly headers: { readonly [name: string]: string }
   /** Which attempt of its call this is, from 1 on. The attempts of a call share their id, so that a repeat can be recognised. */
   readonly attempt: number
-  /** Milliseconds until the caller stops waiting; nothing where it did not say, as Daebus callers don't. */
+  /**
+   * Milliseconds until the caller stops waiting. Where it did not say, as Daebus callers don't: until `handlerTimeout` is over, or
+   * nothing without one.
+   */
   readonly remainingMillis: number | undefined
   /** The payload as JSON, before the contract's schema read it. */
   readonly payload: unknown

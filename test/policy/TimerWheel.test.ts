@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import * as TimerWheel from "../../src/policy/TimerWheel.ts"
@@ -137,6 +138,21 @@ describe("TimerWheel", () => {
       yield* TestClock.adjust(4 * revolutionMillis)
       for (const entry of [...entries, far]) assertOnTime(entry)
     })
+  )
+
+  it.effect("expires the others when the end of one throws", () =>
+    Effect.gen(function* () {
+      const wheel = yield* TimerWheel.make
+      const entries = [1, 2, 3, 4].map((n) =>
+        new Recorded(wheel, () => {
+          if (n % 2 === 0) throw new Error("an end that throws")
+        }).add(n <= 3 ? 20 : 40)
+      )
+      const last = new Recorded(wheel).add(60)
+      yield* TestClock.adjust(100)
+      for (const entry of [...entries, last]) assert.lengthOf(entry.expired, 1)
+      assert.strictEqual(wheel.size(), 0)
+    }).pipe(Effect.provide(Logger.layer([])))
   )
 
   it.effect("takes an entry again that has expired or was removed", () =>

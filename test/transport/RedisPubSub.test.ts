@@ -605,6 +605,39 @@ describe("RedisPubSub on a good link", () => {
       })
     )
 
+    it.effect("gives a receiver that leaves all that Redis counted it for, and one that comes back its own alone", () =>
+      Effect.gen(function* () {
+        const { port, url } = yield* RedisServer.RedisServer
+        const proxy = yield* Faults.proxy({ host: "127.0.0.1", port })
+        const here = yield* RedisPubSub.make({ url })
+        const there = yield* RedisPubSub.make({ url: proxy.through(url) })
+        for (const target of [channel("leaves"), { _tag: "Pattern", pattern: "leave?" }] as const) {
+          const got: Array<string> = []
+          const again: Array<string> = []
+          const scope = yield* Scope.make()
+          yield* Scope.provide(
+            there.subscribe(target, (frame) => void got.push(frame.toString())),
+            scope
+          )
+          yield* Effect.gen(function* () {
+            // They meet the UNSUBSCRIBE on their way.
+            yield* proxy.delay("50 millis")
+            const burst = sendAll(here, "leaves", 500)
+            yield* burst.all
+            const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+            yield* there.subscribe(target, (frame) => void again.push(frame.toString()))
+            yield* proxy.delay(0)
+            yield* Fiber.join(closing)
+            yield* sendAll(here, "leaves", 1, "last").all
+            yield* eventually(Effect.sync(() => again.at(-1) === "last"))
+            assert.isTrue(burst.outcomes.every(([receivers]) => receivers === 1))
+            assert.lengthOf(got, 500)
+            assert.deepStrictEqual(again, ["last"])
+          }).pipe(Effect.scoped)
+        }
+      })
+    )
+
     it.effect("refuses frames above what may be in flight, and goes on when there is room", () =>
       Effect.gen(function* () {
         const { url } = yield* RedisServer.RedisServer

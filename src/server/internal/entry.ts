@@ -9,6 +9,8 @@ import type { Exchange } from "./exchange.ts"
 export interface Entry {
   /** The name that requests reach it by; for a listener its channel or pattern. */
   readonly name: string
+  /** How many of it may run at once, if that is limited. */
+  readonly concurrency: number | undefined
   /** Whether the handler's result is the answer. A listener answers only by hand. */
   readonly automatic: boolean
   /** What of the message the handler is for. */
@@ -32,6 +34,7 @@ export const plain: Pick<Entry, "items" | "asks"> = { items: undefined, asks: ne
 /** Stands for the handler of an action that nobody knows: it is only good for a refusal. */
 export const unknown: Entry = {
   name: "",
+  concurrency: undefined,
   automatic: true,
   select: (envelope) => envelope.payload,
   decode: () => Effect.void,

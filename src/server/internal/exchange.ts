@@ -1,5 +1,6 @@
 /** One message that is being handled, from its arrival to its final answer. */
 import * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -16,7 +17,9 @@ import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import { AskError } from "../AskError.ts"
 import type { Request } from "../Request.ts"
 import * as Response from "../Response.ts"
+import type { Gate, Place } from "./admission.ts"
 import type { Entry } from "./entry.ts"
+import type { Outbox } from "./outbox.ts"
 import { Questions } from "./questions.ts"
 import { Steps } from "./steps.ts"
 
@@ -28,6 +31,11 @@ export interface Link {
   readonly wheel: TimerWheel.TimerWheel
   readonly discards: Discards.Discards
   readonly log: (effect: Effect.Effect<void>) => void
+  /** Runs what is the process's own work, on its clock and with its loggers. */
+  readonly fork: <A>(effect: Effect.Effect<A>) => Fiber.Fiber<A>
+  readonly outbox: Outbox
+  /** What metrics are counted in. */
+  readonly metrics: Context.Context<never>
   /** False below a test's clock. */
   readonly isRealTime: boolean
   /** What waits or runs and whose caller may still speak to it: by inbox and request id. */
@@ -41,8 +49,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
   readonly envelope: Envelope.Request
   readonly entry: Entry
   readonly link: Link
-  /** When the caller stops waiting, on the wheel's clock; nothing once a stream has begun, which lasts as long as it is heard of. */
+  /**
+   * When it is no longer wanted, on the wheel's clock: for its caller, or for the service where the caller did not say; nothing once a
+   * stream has begun, which lasts as long as it is heard of.
+   */
   deadline: number | undefined
+  /** The time it had, of which `deadline` is the end. */
+  timeoutMillis: number | undefined
   /** Steps to a caller that counts them. */
   readonly steps: Steps | undefined
   /** The final answer is out, or nobody wants one any more. */
@@ -53,13 +66,15 @@ export class Exchange extends TimerWheel.Entry implements Request {
   begun = false
   /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Where it was let through, or waits to be. */
+  gate: Gate<Exchange> | undefined = undefined
+  /** Its place in the backlog, while it waits there. */
+  place: Place<Exchange> | undefined = undefined
   /** Whether its caller is still to be told that the handler has begun: looked at when half of its time is over. */
   private receipt: "due" | "told" | undefined = undefined
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
-  /** Takes it out of the backlog, while it waits there. */
-  forget: ((exchange: Exchange) => void) | undefined = undefined
 
   constructor(link: Link, entry: Entry, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
     super()
@@ -68,6 +83,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.service = service
     this.envelope = envelope
     this.replyTo = replyTo
+    this.timeoutMillis = envelope.timeoutMillis
     this.deadline = envelope.timeoutMillis === undefined ? undefined : link.wheel.now() + envelope.timeoutMillis
     this.steps =
       envelope.credit === undefined || this.cancelKey === undefined
@@ -148,8 +164,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
       this.receipt = "due"
       return
     }
-    const started = this.begun ? "yes" : "no"
-    this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.envelope.timeoutMillis ?? 0 }), started)
+    if (!this.begun) this.gate?.admission.refused("DeadlineExceeded")
+    if (!this.isAwaited) this.link.discards.note("DeadlineExceeded")
+    this.refuse(new Reason.DeadlineExceeded({ timeoutMillis: this.timeoutMillis ?? 0 }), this.begun ? "yes" : "no")
     this.stop()
   }
 
@@ -162,14 +179,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
   /** Interrupts what runs, or leaves the backlog; what would come after is not begun. */
   stop() {
     this.stopped = true
-    if (this.forget === undefined) {
+    if (this.place === undefined) {
       this.fiber?.interruptUnsafe()
       // After it: who could not be interrupted must not wait for ever.
       return this.steps?.close()
     }
     this.untrack()
-    this.forget(this)
-    this.forget = undefined
+    this.place.leave()
   }
 
   /** It takes time: from now on its deadline and its caller can end it. */
@@ -177,8 +193,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
     const { cancelKey, deadline, link } = this
     if (deadline !== undefined && this.tick < 0) {
       const left = deadline - link.wheel.now()
-      // A first look at half of it, for the receipt.
-      const halves = cancelKey !== undefined && this.receipt === undefined && left >= minReceiptMillis
+      // A first look at half of it, for the receipt: of use to callers that have a timeout, and known to them.
+      const isTimed = this.envelope.timeoutMillis !== undefined
+      const halves = isTimed && cancelKey !== undefined && this.receipt === undefined && left >= minReceiptMillis
       link.wheel.add(this, halves ? left / 2 : left)
     }
     if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
@@ -227,8 +244,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
     }
     const failure = Cause.hasDies(exit.cause) ? undefined : exit.cause.reasons.find(Cause.isFailReason)
     if (failure !== undefined) return this.answerFailure(failure.error, exit.cause)
-    // Whoever interrupts a handler on purpose has answered before.
-    if (!this.answered || !Cause.hasInterruptsOnly(exit.cause)) this.die(exit.cause)
+    // Whoever stops a handler on purpose has said so before.
+    if (!(this.answered || this.stopped) || !Cause.hasInterruptsOnly(exit.cause)) this.die(exit.cause)
     return undefined
   }
 
@@ -362,7 +379,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
         Effect.annotateLogs({ defectId: id, requestId: loggable(this.id) })
       )
     )
-    this.refuse(new Reason.RemoteDefect({ id }), "yes")
+    this.refuse(new Reason.RemoteDefect({ id }), this.begun ? "yes" : "no")
   }
 
   private answer(status: "success" | "error", payload: string) {
@@ -411,7 +428,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
         this.extension({})
       )
     }
+    link.outbox.send()
     link.transport.send(replyTo, frame, (error, receivers) => {
+      link.outbox.confirm()
       if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
       else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
         // Its inbox has gone: a stream to nobody must not go on.

@@ -4,8 +4,9 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as RcMap from "effect/RcMap"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Glob from "../../contract/Glob.ts"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
@@ -16,10 +17,13 @@ import * as Control from "../../wire/Control.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
-import type { Options } from "../Options.ts"
+import type { Settings } from "../Options.ts"
+import { Supervisor } from "../Supervision.ts"
 import * as Entry from "./entry.ts"
 import { cancelKey, Exchange, type Link } from "./exchange.ts"
 import * as Mount from "./mount.ts"
+import { Outbox } from "./outbox.ts"
+import * as ShutDown from "./shutDown.ts"
 
 /** Two handlers for one action of one service over one transport: a mistake in the program, so the layers die instead of being built. */
 export class DuplicateHandler extends Data.TaggedError("DuplicateHandler")<{
@@ -45,18 +49,19 @@ export interface Host {
   readonly serve: (
     service: string,
     entries: ReadonlyArray<Entry.Entry>,
-    options: Required<Options>
+    options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
   /** The same for one listener to a channel or pattern, prefix included. */
   readonly listen: (
     target: Target,
     entry: Entry.Entry,
-    options: Required<Options>
+    options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
 }
 
 const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const context = yield* Effect.context<never>()
+  const runFork = Effect.runForkWith(context)
   const discards = yield* Discards.make("server")
   const link: Link = {
     transport,
@@ -64,6 +69,9 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     discards,
     wheel: yield* TimerWheel.make,
     log: (effect) => void runFork(effect),
+    fork: runFork,
+    outbox: new Outbox(),
+    metrics: context,
     isRealTime: (yield* Clock.Clock) === Context.get(Context.empty(), Clock.Clock),
     cancellable: new Map()
   }
@@ -140,6 +148,32 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     }
   })
 
+  /** Makes a mount, and what begins its subscription, which ends before all else of it. */
+  const open = Effect.fnUntraced(function* (name: string, entries: ReadonlyArray<Entry.Entry>, options: Settings) {
+    const supervisor = yield* Supervisor
+    const subscription = yield* Scope.make()
+    const unsubscribe = Scope.close(subscription, Exit.void)
+    const mount = Mount.make(link, name, entries, options, isOwn, (error) => {
+      // Whoever takes nothing must not be heard by callers, who may have a better one to hear.
+      runFork(unsubscribe)
+      supervisor?.gaveUp(error)
+    })
+    const begin = Effect.fnUntraced(function* (key: string) {
+      yield* mount.observed
+      const supervised = ShutDown.make(link, name, mount, unsubscribe, supervisor !== undefined)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => supervisor?.supervised.add(supervised)),
+        () =>
+          Effect.andThen(
+            supervised.shutDown,
+            Effect.sync(() => supervisor?.supervised.delete(supervised))
+          )
+      )
+      yield* Scope.provide(RcMap.get(subscriptions, key), subscription)
+    })
+    return { begin, mount }
+  })
+
   const host: Host = {
     claim: (service, action, place) =>
       Effect.acquireRelease(
@@ -155,7 +189,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       ),
 
     serve: Effect.fnUntraced(function* (service, entries, options) {
-      const mount = Mount.make(link, options, isOwn)
+      const { begin, mount } = yield* open(service, entries, options)
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
@@ -169,13 +203,13 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             if (actions.size === 0 && services.get(service) === actions) services.delete(service)
           })
       )
-      yield* Effect.addFinalizer(() => mount.drain)
-      yield* RcMap.get(subscriptions, `s:${service}`)
+      yield* begin(`s:${service}`)
     }),
 
     listen: Effect.fnUntraced(function* (target, entry, options) {
       const key = target._tag === "Channel" ? channelKey(target.channel) : `p:${target.pattern}`
-      const mounted = { entry, mount: Mount.make(link, options, isOwn) }
+      const { begin, mount } = yield* open(entry.name, [entry], options)
+      const mounted = { entry, mount }
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const listening = listeners.get(key) ?? new Set<Mounted>()
@@ -191,8 +225,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             patterns.delete(key)
           })
       )
-      yield* Effect.addFinalizer(() => mounted.mount.drain)
-      yield* RcMap.get(subscriptions, key)
+      yield* begin(key)
     })
   }
   return host

@@ -1,44 +1,60 @@
 /** A set of handlers that live and end together: one `Handlers.layer`, one listener. */
 
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { Deadline } from "../../policy/Deadline.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
-import type { Options } from "../Options.ts"
+import type { Settings } from "../Options.ts"
 import * as Request from "../Request.ts"
-import * as Admission from "./admission.ts"
+import * as ServerMetrics from "../ServerMetrics.ts"
+import type { PoolGaveUp } from "../Supervision.ts"
 import type { Entry } from "./entry.ts"
 import { Exchange, type Link } from "./exchange.ts"
+import * as Pool from "./pool.ts"
 
 /** @see {@link make} */
 export interface Mount {
-  readonly options: Required<Options>
+  readonly options: Settings
   /** Takes a message for one of its handlers; it ends in an answer where somebody waits for one. */
   readonly accept: (entry: Entry, service: string, envelope: Envelope.Request) => void
+  /** Shows it in the gauges until the Scope closes. */
+  readonly observed: Effect.Effect<void, never, Scope.Scope>
   /** True for a channel that answers may be sent to. */
   readonly mayAnswer: (replyTo: string) => boolean
-  /** Refuses what comes or waits, lets run what runs for the grace period, then interrupts and answers it. */
-  readonly drain: Effect.Effect<void>
+  readonly pool: Pool.Pool
+  /** Requests that are being read, handled or answered, as far as that takes time. */
+  readonly running: () => number
+  /** Waits until there are none. */
+  readonly idle: Effect.Effect<void>
+  /** Interrupts and answers them. */
+  readonly stopAll: (reason: Reason.Sent) => ReadonlyArray<Fiber.Fiber<unknown, unknown>>
+  /** Requests that were refused so far. */
+  readonly refusals: () => number
 }
 
-/** Makes a mount. `isOwn` tells the channels that this process listens to: an answer there would come back as a message. */
-export const make = (link: Link, options: Required<Options>, isOwn: (channel: string) => boolean): Mount => {
-  const admission = Admission.make<Exchange>({
-    slots: options.concurrency,
-    backlog: options.backlog,
-    start: (exchange) => begin(exchange),
-    isGone: (exchange) => exchange.stopped
-  })
+/**
+ * Makes a mount of entries, for metrics and logs under a name. `isOwn` tells the channels that this process listens to: an answer there
+ * would come back as a message. `gaveUp` is told when it takes no more.
+ */
+export const make = (
+  link: Link,
+  name: string,
+  entries: ReadonlyArray<Entry>,
+  options: Settings,
+  isOwn: (channel: string) => boolean,
+  gaveUp: (error: PoolGaveUp) => void
+): Mount => {
+  const { handlerTimeoutMillis } = options
+  const countRefusal = ServerMetrics.refusals(link.metrics, name)
   const live = new Set<Exchange>()
   const idle = Latch.makeUnsafe(true)
   const allowedPrefixes =
@@ -47,12 +63,8 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
       : options.replyTo === "any"
         ? [""]
         : options.replyTo
-  // Nobody moves a test's clock any more when its layers close: what waits for it would wait for ever.
-  const grace = link.isRealTime
-    ? options.grace
-    : Duration.min(Duration.fromInputUnsafe(options.grace), Duration.seconds(1))
-  let draining = false
   let meanMillis = 10
+  let refusals = 0
 
   /** Runs a part of an exchange: goes on at once where it ends at once, otherwise when its fiber does. */
   const stage = <A, E>(
@@ -73,37 +85,47 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
     if (exchange.stopped) fiber.interruptUnsafe()
     fiber.addObserver((exit) => {
       exchange.fiber = undefined
-      guarded(exchange, () => then(exit))
+      try {
+        then(exit)
+      } catch (defect) {
+        failed(exchange, defect)
+      }
     })
   }
 
   // Whatever goes wrong here is ours or a getter's of the user's: it ends this exchange, and its slot is free again.
-  const guarded = (exchange: Exchange, act: () => void) => {
-    try {
-      act()
-    } catch (defect) {
-      exchange.die(Cause.die(defect))
-      end(exchange)
-    }
+  const failed = (exchange: Exchange, defect: unknown) => {
+    exchange.die(Cause.die(defect))
+    end(exchange)
   }
 
   const begin = (exchange: Exchange) => {
-    exchange.forget = undefined
-    const { deadline, entry, envelope } = exchange
-    if (deadline !== undefined && deadline <= link.wheel.now()) {
-      refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: envelope.timeoutMillis ?? 0 }))
-      return end(exchange)
+    try {
+      read(exchange)
+    } catch (defect) {
+      failed(exchange, defect)
     }
-    guarded(exchange, () =>
-      stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
-        if (exchange.stopped) return end(exchange)
-        if (decoded._tag === "Success") return run(exchange, decoded.value)
-        const failure = decoded.cause.reasons.find(Cause.isFailReason)
-        if (failure === undefined) exchange.die(decoded.cause)
-        else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
-        end(exchange)
-      })
-    )
+  }
+
+  const read = (exchange: Exchange) => {
+    const { deadline, entry, envelope } = exchange
+    if (deadline !== undefined) {
+      if (deadline <= link.wheel.now()) {
+        refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
+        return end(exchange)
+      }
+    } else if (handlerTimeoutMillis !== undefined) {
+      exchange.timeoutMillis = handlerTimeoutMillis
+      exchange.deadline = link.wheel.now() + handlerTimeoutMillis
+    }
+    stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
+      if (exchange.stopped) return end(exchange)
+      if (decoded._tag === "Success") return run(exchange, decoded.value)
+      const failure = decoded.cause.reasons.find(Cause.isFailReason)
+      if (failure === undefined) exchange.die(decoded.cause)
+      else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
+      end(exchange)
+    })
   }
 
   const run = (exchange: Exchange, payload: unknown) => {
@@ -125,62 +147,65 @@ export const make = (link: Link, options: Required<Options>, isOwn: (channel: st
     exchange.untrack()
     live.delete(exchange)
     if (live.size === 0) idle.openUnsafe()
-    admission.release()
+    pool.leave(exchange)
   }
 
   const refuse = (exchange: Exchange, reason: Reason.Sent) => {
+    refusals++
+    countRefusal(reason._tag)
     if (!exchange.isAwaited) link.discards.note(reason._tag)
     exchange.refuse(reason, "no")
   }
 
+  /** Ends what runs for a reason of the process's own. */
+  const stopAll = (reason: Reason.Sent) => {
+    const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+    for (const exchange of [...live]) {
+      if (exchange.stopped) continue
+      if (!exchange.isAwaited) link.discards.note(reason._tag)
+      exchange.refuse(reason, exchange.begun ? "yes" : "no")
+      if (exchange.fiber !== undefined) fibers.push(exchange.fiber)
+      exchange.stop()
+    }
+    return fibers
+  }
+
+  const pool = Pool.make({
+    link,
+    name,
+    entries,
+    settings: options,
+    begin,
+    refuse,
+    refused: countRefusal,
+    meanMillis: () => meanMillis,
+    brokeDown: (id) => void stopAll(new Reason.RemoteDefect({ id })),
+    gaveUp
+  })
+
   return {
     options,
+    observed: Effect.asVoid(
+      Effect.acquireRelease(
+        Effect.sync(() => ServerMetrics.observe(link.metrics, name, pool)),
+        (stop) => Effect.sync(stop)
+      )
+    ),
     mayAnswer: (replyTo) =>
       Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
     accept: (entry, service, envelope) => {
       const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
-      if (draining) return refuse(exchange, new Reason.Draining({}))
-      const admitted = admission.enter(exchange)
-      if (admitted === "waits") {
-        exchange.forget = admission.forget
-        exchange.track()
-      } else if (admitted === "refused") {
-        const retryAfterMillis = Math.max(1, Math.ceil((meanMillis * (options.backlog + 1)) / options.concurrency))
-        refuse(exchange, new Reason.Busy({ retryAfterMillis }))
-      }
+      pool.enter(exchange)
     },
-    drain: Effect.suspend(() => {
-      draining = true
-      for (const exchange of admission.clear()) {
-        refuse(exchange, new Reason.Draining({}))
-        exchange.forget = undefined
-        exchange.untrack()
-      }
-      return idle.await
-    }).pipe(
-      Effect.timeoutOption(grace),
-      Effect.flatMap(() => {
-        const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
-        for (const exchange of live) {
-          exchange.refuse(new Reason.Draining({}), exchange.begun ? "yes" : "no")
-          if (exchange.fiber !== undefined) fibers.push(exchange.fiber)
-          exchange.stop()
-        }
-        // A handler that cannot be interrupted must not keep the process: its finalizers get a second.
-        return Effect.timeoutOption(Effect.flatMap(Effect.forkDetach(Fiber.awaitAll(fibers)), Fiber.join), "1 second")
-      }),
-      Effect.asVoid,
-      Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
-    )
+    pool,
+    running: () => live.size,
+    idle: idle.await,
+    stopAll,
+    refusals: () => refusals
   }
 }
 
-const replyTo = (
-  link: Link,
-  options: Required<Options>,
-  service: string,
-  envelope: Envelope.Request
-): string | undefined =>
+const replyTo = (link: Link, options: Settings, service: string, envelope: Envelope.Request): string | undefined =>
   envelope.replyTo ??
   (options.unaddressed === "responses" && envelope.requestId !== null
     ? Channels.unaddressed(link.transport.prefix, service)

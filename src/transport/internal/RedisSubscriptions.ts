@@ -55,6 +55,9 @@ interface Subscription {
 export const make = (settings: Settings, link: RedisLink.RedisLink, report: Report): RedisSubscriptions => {
   const channels = new Map<string, Subscription>()
   const patterns = new Map<string, Subscription>()
+  /** Receivers that have left, until Redis has confirmed it. */
+  const leavingChannels = new Map<string, ReadonlyArray<Receive>>()
+  const leavingPatterns = new Map<string, ReadonlyArray<Receive>>()
   const retries = new Set<NodeJS.Timeout>()
   let ended: TransportError | undefined
 
@@ -69,6 +72,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
   }
 
   const mapOf = (target: Target) => (target._tag === "Channel" ? channels : patterns)
+  const leavingOf = (target: Target) => (target._tag === "Channel" ? leavingChannels : leavingPatterns)
 
   const ask = (subscription: Subscription) => {
     subscription.state = "asked"
@@ -162,9 +166,15 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       map.delete(name)
       pardon(subscription)
       if (state === "absent") return Effect.void
+      // What comes until Redis has confirmed was counted as received by its sender.
+      const leaving = leavingOf(target)
+      leaving.set(name, receivers)
       // Waits for the answer, within the link's limits: once the scope is closed, nobody counts this receiver.
       return Effect.callback<void>((resume) => {
-        link.command(target._tag === "Channel" ? "unsubscribe" : "punsubscribe", [name], 0, () => resume(Effect.void))
+        link.command(target._tag === "Channel" ? "unsubscribe" : "punsubscribe", [name], 0, () => {
+          if (leaving.get(name) === receivers) leaving.delete(name)
+          resume(Effect.void)
+        })
       })
     })
 
@@ -217,13 +227,13 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       client.on("messageBuffer", (name: Uint8Array, frame: Uint8Array) => {
         link.alive()
         const channel = name.toString()
-        const subscription = channels.get(channel)
-        if (subscription !== undefined) deliver(subscription.receivers, frame, channel)
+        const receivers = leavingChannels.get(channel) ?? channels.get(channel)?.receivers
+        if (receivers !== undefined) deliver(receivers, frame, channel)
       })
       client.on("pmessageBuffer", (pattern: string, name: Uint8Array, frame: Uint8Array) => {
         link.alive()
-        const subscription = patterns.get(pattern)
-        if (subscription !== undefined) deliver(subscription.receivers, frame, name.toString())
+        const receivers = leavingPatterns.get(pattern) ?? patterns.get(pattern)?.receivers
+        if (receivers !== undefined) deliver(receivers, frame, name.toString())
       })
       each(ask)
     },

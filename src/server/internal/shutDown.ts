@@ -1,0 +1,73 @@
+/** How a service or listener ends: nothing of it is lost without a word, and nothing takes longer than it may. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Reason from "../../wire/Reason.ts"
+import { type Report, type Supervised, tell } from "../Supervision.ts"
+import type { Link } from "./exchange.ts"
+import type { Mount } from "./mount.ts"
+
+/** Time after the grace, in milliseconds, for finalizers of what was interrupted and for the last answers to leave. */
+export const lastMillis = 1_000
+
+/**
+ * Gives the effect that shuts a mount down. `unsubscribe` is begun at once and not waited for before the rest: a frozen broker must not
+ * take the time that handlers have. It tells what it does at level Debug, as most programs that are not supervised end by themselves; a
+ * supervisor tells it for all.
+ */
+export const make = (
+  link: Link,
+  name: string,
+  mount: Mount,
+  unsubscribe: Effect.Effect<void>,
+  isSupervised: boolean
+): Supervised => {
+  // Nobody moves a test's clock any more when its layers close: what waits for it would wait for ever.
+  const grace = Duration.toMillis(mount.options.grace)
+  const graceMillis = link.isRealTime ? grace : Math.min(grace, 1_000)
+  let begun: Fiber.Fiber<Report> | undefined
+
+  const run = Effect.gen(function* () {
+    const from = performance.now()
+    const running = mount.running()
+    const { waiting } = mount.pool
+    const refusedBefore = mount.refusals()
+    const say = (text: string) => (isSupervised ? Effect.void : Effect.logDebug(`fiberbus: ${name} ${text}`))
+
+    yield* say(`takes no more, ${running} running and ${waiting} waiting`)
+    // First of all: what still arrives is answered from now on.
+    mount.pool.close(new Reason.Draining({}))
+    const left = yield* Effect.forkDetach(unsubscribe, { startImmediately: true })
+    const inTime = yield* Effect.timeoutOption(mount.idle, graceMillis)
+    const stopped = Option.isSome(inTime) ? [] : mount.stopAll(new Reason.Draining({}))
+    const interrupted = stopped.length
+    // Answers are on their way already, so that a finalizer that takes its time keeps none of them.
+    yield* Effect.all([Fiber.awaitAll(stopped), Effect.andThen(Fiber.await(left), link.outbox.flushed)], {
+      concurrency: 2,
+      discard: true
+    }).pipe(Effect.timeoutOption(Math.max(0, graceMillis + lastMillis - (performance.now() - from))))
+    const report: Report = {
+      finished: running - interrupted,
+      refused: mount.refusals() - refusedBefore,
+      interrupted,
+      millis: Math.round(performance.now() - from)
+    }
+    yield* say(`is shut down, ${tell(report)}`)
+    return report
+  }).pipe(Effect.provideService(Clock.Clock, Clock.Clock.defaultValue()))
+
+  return {
+    get running() {
+      return mount.running()
+    },
+    get waiting() {
+      return mount.pool.waiting
+    },
+    shutDown: Effect.suspend(() => {
+      begun ??= link.fork(run)
+      return Fiber.join(begun)
+    })
+  }
+}
