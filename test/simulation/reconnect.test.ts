@@ -1,3 +1,4 @@
+import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Action, Handlers, Service } from "fiberbus"
 import { Simulation } from "fiberbus/testing"
@@ -71,3 +72,51 @@ protocol(
   },
   ["Success", "NoResponders", "DeadlineExceeded", "ConnectionLost", "TransportError"]
 )
+
+// A laptop's lid that closes while a call waits for the link: when it opens, the link may be back before any timer has been looked at.
+describe("a process that stands still while a call waits for its link", () => {
+  const standing = (stillFor: number) =>
+    Simulation.run({
+      services: { slow: SlowLive },
+      clients: {
+        ann: Effect.gen(function* () {
+          const slow = yield* Simulation.caller(Slow)
+          yield* Effect.sleep(150)
+          yield* Effect.exit(slow.work({ millis: 1 }, { timeout: "3 seconds" }))
+        })
+      },
+      seed: 1,
+      faults: [
+        { _tag: "Cut", process: "ann", connections: "publisher", at: 100, millis: 600 },
+        { _tag: "Freeze", process: "ann", at: 300, millis: stillFor }
+      ]
+    })
+  const endOf = ({ events }: Simulation.Report) => ({
+    sent: events.some(({ _tag }) => _tag === "FrameSent"),
+    ends: events.flatMap((event) => (event._tag === "CallEnded" ? [event.outcome] : []))
+  })
+
+  it.live("does not send it when its deadline is over", () =>
+    Effect.gen(function* () {
+      const { ends, sent } = endOf(yield* standing(5_000))
+      assert.isFalse(sent)
+      assert.deepInclude(ends[0], { _tag: "CallError", reason: "DeadlineExceeded", started: "no" })
+    })
+  )
+
+  it.live("does not send it when it has waited for longer than calls wait", () =>
+    Effect.gen(function* () {
+      const { ends, sent } = endOf(yield* standing(2_000))
+      assert.isFalse(sent)
+      assert.deepInclude(ends[0], { _tag: "CallError", reason: "TransportError", started: "no" })
+    })
+  )
+
+  it.live("sends it when it is still in time", () =>
+    Effect.gen(function* () {
+      const { ends, sent } = endOf(yield* standing(700))
+      assert.isTrue(sent)
+      assert.deepInclude(ends[0], { _tag: "Success" })
+    })
+  )
+})

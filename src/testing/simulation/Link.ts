@@ -173,19 +173,22 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
   const hold = (channel: string, text: string, sent: Sent) => {
     if (held.size >= whileDown.calls) return sent(failed("ConnectionLost", "no", "the link is down"), 0)
     const place = {}
+    const until = world.now() + whileDown.millis
+    const late = () => failed("ConnectionLost", "no", `the link was down for ${whileDown.millis} ms`)
     const end = (error: TransportError) => {
       held.delete(place)
       cancel()
       sent(error, 0)
     }
-    const cancel = world.at(world.now() + whileDown.millis, () =>
+    const cancel = world.at(until, () =>
       life.within(() => {
-        if (held.has(place)) end(failed("ConnectionLost", "no", `the link was down for ${whileDown.millis} ms`))
+        if (held.has(place)) end(late())
       })
     )
     held.set(place, {
       end,
       leave: () => {
+        if (world.now() >= until) return end(late())
         held.delete(place)
         cancel()
         give(channel, text, sent)
