@@ -29,6 +29,8 @@ export type TimedFault =
   | Timed<"Outage", {}>
   /** The process is killed; a service is started again after that time. */
   | Timed<"Crash", { readonly process: string }>
+  /** The process is told to end, and killed if it has not ended after that time; a service is then started again. */
+  | Timed<"Stop", { readonly process: string }>
   /** The process stands still, as a laptop with its lid closed, and then goes on. */
   | Timed<"Freeze", { readonly process: string }>
 
@@ -52,6 +54,7 @@ export interface Mix {
   readonly partitions?: number
   readonly outages?: number
   readonly crashes?: number
+  readonly stops?: number
   readonly freezes?: number
 }
 
@@ -65,6 +68,7 @@ export const rough: Mix = {
   partitions: 1,
   outages: 1,
   crashes: 2,
+  stops: 1,
   freezes: 1
 }
 
@@ -79,6 +83,7 @@ const longest = {
   Partition: 9_000,
   Outage: 3_000,
   Crash: 3_000,
+  Stop: 5_000,
   Freeze: 8_000
 }
 
@@ -141,6 +146,11 @@ export const overTime = (
       process: one(services, roll("process")),
       ...span("Crash", roll)
     })),
+    ...some("stops", services.length === 0 ? 0 : mix.stops, (roll) => ({
+      _tag: "Stop" as const,
+      process: one(services, roll("process")),
+      ...span("Stop", roll)
+    })),
     ...some("freezes", mix.freezes, (roll) => ({
       _tag: "Freeze" as const,
       process: one(processes, roll("process")),
@@ -179,6 +189,8 @@ export const text = (fault: Fault): string => {
       return `the broker is gone ${when}`
     case "Crash":
       return `${fault.process} is killed ${when}`
+    case "Stop":
+      return `${fault.process} is stopped ${when}`
     case "Freeze":
       return `${fault.process} stands still ${when}`
   }

@@ -90,6 +90,7 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
   let lastUp = 0
   let lastDown = 0
   let subscriptions: ReadonlyArray<Subscription> = []
+  const leaving = new Set<() => void>()
   const inFlight = new Set<(error: TransportError | undefined, receivers: number) => void>()
   const held = new Map<object, { readonly leave: () => void; readonly end: (error: TransportError) => void }>()
 
@@ -219,6 +220,7 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
     const unconfirmed = newly.includes("publisher") ? [...inFlight] : []
     // The gap first: whoever sees its sending fail finds the link as it is.
     life.within(settle)
+    if (newly.includes("subscriber")) for (const left of [...leaving]) life.within(left)
     for (const end of unconfirmed) end(trouble, 0)
   }
 
@@ -260,7 +262,7 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
           Effect.sync(() => {
             subscriptions = [...subscriptions, subscription]
           }),
-          () => Effect.sync(() => leave(subscription))
+          () => leave(subscription)
         )
         if (over) return yield* Effect.fail(failed("Closed", "no", "the link is closed"))
         yield* restore(
@@ -280,14 +282,32 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
       })
     )
 
-  const leave = (subscription: Subscription) => {
-    subscriptions = subscriptions.filter((other) => other !== subscription)
-    world.at(world.now() + 1, () =>
-      through(() => {
-        if (!subscriptions.some(({ key }) => key === subscription.key)) broker.unsubscribe(subscriber, subscription.key)
-      })
-    )
-  }
+  /** Hears what comes until the broker has confirmed that it sends no more, or cannot confirm it any more. */
+  const leave = (subscription: Subscription): Effect.Effect<void> =>
+    Effect.callback((resume) => {
+      const left = () => {
+        if (!leaving.delete(left)) return
+        subscriptions = subscriptions.filter((other) => other !== subscription)
+        resume(Effect.void)
+      }
+      leaving.add(left)
+      if (!up.subscriber || over) return left()
+      const giveUp = world.at(world.now() + confirmMillis, () => life.within(left))
+      world.at(world.now() + 1, () =>
+        through(() => {
+          const { key } = subscription
+          const others = subscriptions.filter((other) => other !== subscription)
+          if (!others.some((other) => other.key === key)) broker.unsubscribe(subscriber, key)
+          lastDown = Math.max(world.now() + 1, lastDown)
+          world.at(lastDown, () =>
+            through(() => {
+              giveUp()
+              life.within(left)
+            })
+          )
+        })
+      )
+    })
 
   return {
     cut,
@@ -324,6 +344,7 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
       const closed = failed("Closed", "unknown", "the link is closed")
       for (const { end } of [...held.values()]) end(failed("Closed", "no", "the link is closed"))
       for (const end of [...inFlight]) end(closed, 0)
+      for (const left of [...leaving]) left()
     },
     transport: {
       name: `simulated: ${process}`,

@@ -160,6 +160,12 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
       case "Freeze":
         process.life.freeze()
         return () => process.life.thaw()
+      case "Stop":
+        process.life.within(process.stop)
+        return () => {
+          process.crash()
+          if (fault.process in services && processes.get(fault.process) === process) serve(fault.process)
+        }
       case "Crash":
         process.crash()
         return () => {
