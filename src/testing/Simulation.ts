@@ -117,9 +117,15 @@ export const check = <S extends Services, C extends Clients>(
   )
 
 /** Waits until all faults are over and everything has had its time to recover. Outside of a simulation it does not wait. */
-export const calm: Effect.Effect<void> = Effect.flatMap(Here, (here) =>
-  here === undefined ? Effect.void : Effect.sleep(Math.max(0, here.calm() - here.now()))
-)
+export const calm: Effect.Effect<void> = Effect.flatMap(Here, (here) => {
+  if (here === undefined) return Effect.void
+  const left = () => here.calm() - here.now()
+  return Effect.whileLoop({
+    while: () => left() > 0,
+    body: () => Effect.sleep(Math.min(left(), 1_000)),
+    step: () => {}
+  })
+})
 
 /** Puts something into the run's history, for invariants to see. Outside of a simulation it does nothing. */
 export const note = (name: string, value?: unknown): Effect.Effect<void> =>

@@ -29,7 +29,7 @@ export type TimedFault =
   | Timed<"Outage", {}>
   /** The process is killed; a service is started again after that time. */
   | Timed<"Crash", { readonly process: string }>
-  /** The process is told to end, and killed if it has not ended after that time; a service is then started again. */
+  /** The process is told to end, as by SIGTERM; a service is started again that time after it has ended. */
   | Timed<"Stop", { readonly process: string }>
   /** The process stands still, as a laptop with its lid closed, and then goes on. */
   | Timed<"Freeze", { readonly process: string }>
@@ -190,7 +190,7 @@ export const text = (fault: Fault): string => {
     case "Crash":
       return `${fault.process} is killed ${when}`
     case "Stop":
-      return `${fault.process} is stopped ${when}`
+      return `${fault.process} is told to end at ${fault.at}, and started ${fault.millis} ms later`
     case "Freeze":
       return `${fault.process} stands still ${when}`
   }

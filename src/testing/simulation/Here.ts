@@ -7,7 +7,7 @@ export interface Here {
   readonly process: string
   readonly now: () => number
   readonly tell: (event: Event) => void
-  /** When the last fault is over and everything has had its time to recover. */
+  /** When the last fault is over and everything has had its time to recover: `Infinity` while one goes on. */
   readonly calm: () => number
   /** The call that a request belongs to. */
   readonly callOf: (request: string) => string | undefined

@@ -7,7 +7,7 @@ export type Broken = string | { readonly text: string; readonly call: string | u
 /** One run, as an invariant sees it. */
 export interface Seen {
   readonly history: History
-  /** When all faults are over and everything has had its time to recover, in milliseconds of the run. */
+  /** When all faults are over and everything has had its time to recover, in milliseconds of the run; `Infinity` until that is known. */
   readonly calm: () => number
 }
 

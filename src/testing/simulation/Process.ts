@@ -28,6 +28,8 @@ export interface Process {
   readonly crash: () => void
   /** Ends it well: its finalizers run, and its link is closed. */
   readonly stop: () => void
+  /** Calls back when it has ended, however. */
+  readonly onEnd: (ended: () => void) => void
 }
 
 /** What all processes of a run share. */
@@ -53,6 +55,7 @@ export const make = (
 ): Process => {
   const { broker } = shared
   const { world } = broker
+  const ends: Array<() => void> = []
   const calls = new Set<string>()
   const executions = new Map<number, string>()
   // What the dead still hold says nothing more.
@@ -101,11 +104,13 @@ export const make = (
   tell({ at: world.now(), _tag: "ProcessStarted", process: name })
   const fiber = Effect.runForkWith(context)(Effect.scoped(program) as Effect.Effect<unknown, unknown>)
   fiber.addObserver((ended) => {
+    if (life.isDead()) return
     exit = ended
-    if (!life.isDead()) link.close()
+    link.close()
     if (Exit.isFailure(ended) && !Cause.hasInterruptsOnly(ended.cause)) {
       tell({ at: world.now(), _tag: "ProcessFailed", process: name, text: String(Cause.squash(ended.cause)) })
     } else tell({ at: world.now(), _tag: "ProcessEnded", process: name })
+    for (const end of ends) end()
   })
 
   return {
@@ -127,8 +132,13 @@ export const make = (
       for (const call of calls) {
         shared.tell({ at, _tag: "CallEnded", call, process: name, outcome: { _tag: "Killed" } })
       }
+      for (const end of ends) end()
     },
-    stop: () => fiber.interruptUnsafe()
+    stop: () => life.within(() => fiber.interruptUnsafe()),
+    onEnd: (ended) => {
+      if (life.isDead() || exit !== undefined) ended()
+      else ends.push(ended)
+    }
   }
 }
 

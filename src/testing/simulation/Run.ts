@@ -67,7 +67,11 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
     if (history.events.length >= plan.maxEvents) breaks(endsName, `more than ${plan.maxEvents} things happened`)
   })
   const tell = history.add
-  const calm = () => begun + stormMillis + plan.recoveryMillis
+  let going = 0
+  let lastFault = 0
+  // A stop takes as long as it takes.
+  const calm = () =>
+    going > 0 ? Number.POSITIVE_INFINITY : Math.max(begun + stormMillis, lastFault) + plan.recoveryMillis
   const watches = plan.invariants.map(({ name, start }) => ({
     name,
     ...start({ history, calm })
@@ -129,49 +133,51 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
     if (world.now() < outageUntil) process.link.cut("both", outageUntil - world.now(), "the broker is gone")
   }
 
-  const afflict = (fault: Fault.TimedFault) => {
-    const { at, millis } = fault
-    world.at(begun + at, () => {
+  const afflict = (fault: Fault.TimedFault) =>
+    world.at(begun + fault.at, () => {
       tell({ at: world.now(), _tag: "FaultBegan", fault })
-      const over = apply(fault)
-      world.at(begun + at + millis, () => {
-        over()
+      going++
+      apply(fault, () => {
+        going--
+        lastFault = world.now()
         tell({ at: world.now(), _tag: "FaultEnded", fault })
       })
     })
-  }
 
-  const apply = (fault: Fault.TimedFault): (() => void) => {
+  const apply = (fault: Fault.TimedFault, over: () => void): void => {
     const { millis } = fault
+    const later = (act: () => void) =>
+      void world.at(world.now() + millis, () => {
+        act()
+        over()
+      })
     if (fault._tag === "Outage") {
       outageUntil = Math.max(outageUntil, world.now() + millis)
       for (const { link } of processes.values()) link.cut("both", millis, "the broker is gone")
-      return () => {}
+      return later(() => {})
     }
     const process = processes.get(fault.process)
-    if (process === undefined) return () => {}
+    if (process === undefined) return over()
+    const again = () => {
+      // Who was told to end may have been killed meanwhile: it is started again once.
+      if (fault.process in services && processes.get(fault.process) === process) serve(fault.process)
+    }
     switch (fault._tag) {
       case "Cut":
         process.link.cut(fault.connections, millis, "the connection was reset")
-        return () => {}
+        return later(() => {})
       case "Partition":
         process.link.part(millis)
-        return () => {}
+        return later(() => {})
       case "Freeze":
         process.life.freeze()
-        return () => process.life.thaw()
+        return later(() => process.life.thaw())
       case "Stop":
-        process.life.within(process.stop)
-        return () => {
-          process.crash()
-          if (fault.process in services && processes.get(fault.process) === process) serve(fault.process)
-        }
+        process.onEnd(() => later(again))
+        return process.stop()
       case "Crash":
         process.crash()
-        return () => {
-          // Another crash may have killed it again, and starts it again.
-          if (fault.process in services && processes.get(fault.process) === process) serve(fault.process)
-        }
+        return later(again)
     }
   }
 
@@ -187,7 +193,7 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
     return process
   })
   const ended = () => running.every(({ exit, life }) => exit() !== undefined || life.isDead())
-  const until = calm() + plan.limitMillis
+  const until = begun + stormMillis + plan.recoveryMillis + plan.limitMillis
   const clientsEnded = await world.run(until, () => isOver() || ended())
   if (clientsEnded !== "over") {
     const waiting = running.filter(({ exit, life }) => exit() === undefined && !life.isDead()).map(({ name }) => name)
