@@ -84,7 +84,8 @@ const rowsOf = (history: History, event: Event, focus: string | undefined): Read
       const { frame } = event
       const call = callOf(history, frame)
       if (!concerns(call)) return []
-      const slow = event._tag === "FrameArrived" && at - frame.sentAt > 10 ? `, sent at ${frame.sentAt}` : ""
+      const slow =
+        event._tag === "FrameArrived" && at - frame.sentAt > 10 ? `, sent at ${Math.round(frame.sentAt)}` : ""
       const why = event._tag === "FrameLost" ? `: ${event.why}` : event.copy > 1 ? ", again" : ""
       return [
         {

@@ -66,7 +66,10 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
     for (const { along, name } of watches) if (along !== undefined) breaks(name, along(event))
     if (history.events.length >= plan.maxEvents) breaks(endsName, `more than ${plan.maxEvents} things happened`)
   })
-  const tell = history.add
+  // What comes after it in the same turn is no part of it.
+  const tell = (event: History.Event) => {
+    if (violation === undefined) history.add(event)
+  }
   let going = 0
   let lastFault = 0
   // A stop takes as long as it takes.
