@@ -72,8 +72,15 @@ const jsonOf = (text: string): Frame["json"] => {
   }
 }
 
+/** @see {@link make} */
+export interface Options {
+  readonly promised?: Partial<Capabilities> | undefined
+  /** Told of callbacks that threw: a bug of those whose they are, and of no frame but that one. */
+  readonly threw?: ((defect: unknown) => void) | undefined
+}
+
 /** Connects a process. */
-export const make = (broker: Broker, process: string, life: Life, promised: Partial<Capabilities> = {}): Link => {
+export const make = (broker: Broker, process: string, life: Life, options: Options = {}): Link => {
   const { tell, world } = broker
   const watched = LinkState.make({ _tag: "Ready", gaps: 0 })
   const up: Record<Connection, boolean> = { publisher: true, subscriber: true }
@@ -122,7 +129,9 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
           if (mine !== era.subscriber) return lost(frame, process, "the receiver's link broke")
           life.within(() => {
             tell({ at: world.now(), _tag: "FrameArrived", frame, to: process, copy })
-            for (const { key, receive } of subscriptions) if (key === target) receive(frame.text, frame.channel)
+            for (const { key, receive } of subscriptions) {
+              if (key === target) guarded(() => receive(frame.text, frame.channel))
+            }
           })
         })
       )
@@ -132,7 +141,16 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
   const lost = (frame: Frame, to: string | undefined, why: string) =>
     tell({ at: world.now(), _tag: "FrameLost", frame, to, why })
 
-  const give = (channel: string, text: string, sent: Sent) => {
+  const guarded = (callback: () => void) => {
+    try {
+      callback()
+    } catch (defect) {
+      options.threw?.(defect)
+    }
+  }
+
+  const give = (channel: string, text: string, told: Sent) => {
+    const sent: Sent = (error, receivers) => guarded(() => told(error, receivers))
     const number = broker.number(process)
     const frame: Frame = { process, number, channel, text, json: jsonOf(text), sentAt: world.now() }
     tell({ at: world.now(), _tag: "FrameSent", frame })
@@ -349,7 +367,7 @@ export const make = (broker: Broker, process: string, life: Life, promised: Part
     transport: {
       name: `simulated: ${process}`,
       prefix: "",
-      capabilities: { ...capabilities, ...promised },
+      capabilities: { ...capabilities, ...options.promised },
       send: (channel, frame, sent) => {
         if (over) sent(failed("Closed", "no", "the link is closed"), 0)
         else if (up.publisher) give(channel, frame, sent)

@@ -65,7 +65,10 @@ export const make = (
     if (event._tag === "CallEnded") calls.delete(event.call)
     shared.tell(event)
   }
-  const link = Link.make(broker, name, life, shared.capabilities)
+  const link = Link.make(broker, name, life, {
+    promised: shared.capabilities,
+    threw: (defect) => tell({ at: world.now(), _tag: "ProcessFailed", process: name, text: `a callback threw ${defect}` })
+  })
   const handled = new WeakSet<object>()
   let exit: Exit.Exit<unknown, unknown> | undefined
 
