@@ -188,6 +188,6 @@ const falsified = async (
   )
   return new Report.Falsified(
     { seed, invariant: violation.invariant, faults, faultsBefore: first.faults.length },
-    Report.make(seed, least)
+    least
   )
 }

@@ -106,8 +106,6 @@ export interface History {
   readonly requestOf: (call: string) => string | undefined
   /** Writes what a request's handler returns as JSON, where the call is known. */
   readonly encoded: (request: string, value: unknown) => unknown
-  /** A text in which each random id is replaced by its number. */
-  readonly normalised: (text: string) => string
 }
 
 /** The header by which a call's frames are known. */
@@ -119,7 +117,6 @@ export const make = (tell: (event: Event) => void) => {
   const calls = new Map<string, string>()
   const requests = new Map<string, string>()
   const encoders = new Map<string, (value: unknown) => unknown>()
-  const ids = new Map<string, string>()
 
   const learn = ({ json }: Frame) => {
     const call = json["fiberbus"]?.headers?.[header]
@@ -133,13 +130,7 @@ export const make = (tell: (event: Event) => void) => {
     events,
     callOf: (request) => calls.get(request),
     requestOf: (call) => requests.get(call),
-    encoded: (request, value) => encoders.get(calls.get(request) ?? "")?.(value),
-    normalised: (text) =>
-      text.replace(uuid, (id) => {
-        const known = ids.get(id.slice(0, 13)) ?? `id${ids.size + 1}`
-        ids.set(id.slice(0, 13), known)
-        return known
-      })
+    encoded: (request, value) => encoders.get(calls.get(request) ?? "")?.(value)
   }
   return {
     ...history,
@@ -152,12 +143,22 @@ export const make = (tell: (event: Event) => void) => {
   }
 }
 
+/** Replaces each random id of a text by its number in it. */
+export const normalised = (text: string): string => {
+  const ids = new Map<string, string>()
+  return text.replace(uuid, (id) => {
+    const known = ids.get(id.slice(0, 13)) ?? `id${ids.size + 1}`
+    ids.set(id.slice(0, 13), known)
+    return known
+  })
+}
+
 // Whole, or the part of one that names a process' instance.
 const uuid = /\b[0-9a-f]{8}-[0-9a-f]{4}(?:-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?\b/g
 
 /** The whole history as text, a line for each event: two runs with one seed have the same. */
 export const trace = (history: History): string =>
-  history.normalised(history.events.map((event) => JSON.stringify(event, plain)).join("\n"))
+  normalised(history.events.map((event) => JSON.stringify(event, plain)).join("\n"))
 
 const plain = (key: string, value: unknown) => {
   // The frame's text says it all, and errors say more by their text than by their fields.

@@ -67,7 +67,8 @@ export const make = (
   }
   const link = Link.make(broker, name, life, {
     promised: shared.capabilities,
-    threw: (defect) => tell({ at: world.now(), _tag: "ProcessFailed", process: name, text: `a callback threw ${defect}` })
+    threw: (defect) =>
+      tell({ at: world.now(), _tag: "ProcessFailed", process: name, text: `a callback threw ${defect}` })
   })
   const handled = new WeakSet<object>()
   let exit: Exit.Exit<unknown, unknown> | undefined

@@ -2,7 +2,7 @@
 import * as Data from "effect/Data"
 import * as Diagram from "./Diagram.ts"
 import * as Fault from "./Fault.ts"
-import { type Event, trace } from "./History.ts"
+import { type Event, normalised, trace } from "./History.ts"
 import type { Result, Violation } from "./Run.ts"
 
 /** What became of one run. */
@@ -43,27 +43,30 @@ export class Falsified extends Data.TaggedError("Falsified")<{
   readonly faultsBefore: number
 }> {
   // Not a field: whoever prints an error prints its fields.
-  readonly #report: Report
-  constructor(fields: Pick<Falsified, "seed" | "invariant" | "faults" | "faultsBefore">, report: Report) {
+  readonly #result: Result
+  constructor(fields: Pick<Falsified, "seed" | "invariant" | "faults" | "faultsBefore">, result: Result) {
     super(fields)
-    this.#report = report
+    this.#result = result
   }
   /** The run with these few faults. */
   get report(): Report {
-    return this.#report
+    return make(this.seed, this.#result)
   }
   override get message() {
-    const { faults, faultsBefore, invariant, report, seed } = this
-    return [
-      `seed ${seed} breaks "${invariant}": ${report.violation?.text}`,
-      "",
-      faults.length === 0 ? "It takes no fault." : `It takes ${faults.length} of ${faultsBefore} faults:`,
-      ...faults.map((fault) => `  ${Fault.text(fault)}`),
-      "",
-      report.diagram,
-      "",
-      `To see it again: Simulation.run({ …, seed: ${seed}, faults: ${JSON.stringify(faults)} })`
-    ].join("\n")
+    const { faults, faultsBefore, invariant, seed } = this
+    const { history, violation } = this.#result
+    return normalised(
+      [
+        `seed ${seed} breaks "${invariant}": ${violation?.text}`,
+        "",
+        faults.length === 0 ? "It takes no fault." : `It takes ${faults.length} of ${faultsBefore} faults:`,
+        ...faults.map((fault) => `  ${Fault.text(fault)}`),
+        "",
+        Diagram.text(Diagram.make(history, violation)),
+        "",
+        `To see it again: Simulation.run({ …, seed: ${seed}, faults: ${JSON.stringify(faults)} })`
+      ].join("\n")
+    )
   }
 }
 
@@ -79,10 +82,10 @@ export const make = (seed: number, { faults, history, millis, violation }: Resul
     return trace(history)
   },
   get diagram() {
-    return Diagram.text(Diagram.make(history, violation))
+    return normalised(Diagram.text(Diagram.make(history, violation)))
   },
   get mermaid() {
-    return Diagram.mermaid(Diagram.make(history, violation))
+    return normalised(Diagram.mermaid(Diagram.make(history, violation)))
   }
 })
 
