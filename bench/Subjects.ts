@@ -22,5 +22,12 @@ export const all = (build: string, others: ReadonlyArray<string>): ReadonlyArray
 
 const fiberbus = (mark: string, suffix: string, build: string): ReadonlyArray<Subject> => [
   { name: `fiberbus Redis${mark}`, key: `redis${suffix}`, server: "fiberbus-server", client: "fiberbus-client", build },
-  { name: `fiberbus memory${mark}`, key: `memory${suffix}`, server: undefined, client: "fiberbus-memory", build }
+  { name: `fiberbus memory${mark}`, key: `memory${suffix}`, server: undefined, client: "fiberbus-memory", build },
+  {
+    name: `fiberbus memory, traced${mark}`,
+    key: `traced${suffix}`,
+    server: undefined,
+    client: "fiberbus-memory-traced",
+    build
+  }
 ]

@@ -13,6 +13,7 @@ const rings: Record<string, ReadonlyArray<string>> = {
   policy: ["contract", "wire", "transport"],
   client: ["contract", "wire", "transport", "policy"],
   server: ["contract", "wire", "transport", "policy"],
+  worker: ["contract", "wire", "transport", "policy", "server"],
   node: ["contract", "wire", "transport", "policy", "client", "server"],
   cli: ["contract", "wire", "transport", "policy", "client", "server"],
   testing: ["contract", "wire", "transport", "policy", "client", "server"]
@@ -21,7 +22,8 @@ const rings: Record<string, ReadonlyArray<string>> = {
 /** Unstable modules of Effect, and drivers, are at home in these places only. */
 const drivers: Record<string, RegExp> = {
   ioredis: /^(transport\/internal\/[rR]edis|testing\/)/,
-  "@effect/platform-node": /^(cli|node|testing)\//,
+  "@effect/platform-node": /^(cli|node|testing|worker)\//,
+  "effect/workers": /^worker\//,
   "effect/cli": /^cli\//,
   // Kept out of the root by subpaths of their own: what changes in it concerns only those who use these two.
   "effect/persistence": /^policy\/(CircuitBreaker|RateLimit)\.ts$/
@@ -78,6 +80,8 @@ describe("the house", () => {
     assert.lengthOf(violations("client/Caller.ts", ["../transport/internal/RedisLink.ts"]), 1)
     assert.lengthOf(violations("client/Caller.ts", ["ioredis"]), 1)
     assert.lengthOf(violations("policy/Retry.ts", ["effect/persistence/RateLimiter"]), 1)
+    assert.lengthOf(violations("server/Handlers.ts", ["effect/workers/Worker"]), 1)
+    assert.lengthOf(violations("server/Handlers.ts", ["../worker/WorkerPool.ts"]), 1)
     assert.lengthOf(violations("policy/Policy.ts", ["../client/CallError.ts"]), 1)
     assert.lengthOf(violations("wire/Codec.ts", ["../transport/Transport.ts"]), 1)
     assert.lengthOf(violations("server/Handlers.ts", ["../wire/Codec.ts", "./internal/host.ts", "effect/Effect"]), 0)

@@ -132,16 +132,158 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "  cooks dish 5 for table 1",
     "  cooks dish 6 for table 1"
   ],
+  "14_tracing.ts": [
+    "mug    thank you",
+    "plate  no plate left",
+    "shop.buy (client in browser)",
+    "  shop.buy (server in shop)",
+    "    stock.take (client in shop)",
+    "      stock.take (server in stock)",
+    "    tell the customer (internal in shop)",
+    "      mail.write (client in shop)",
+    "        mail.write (server in mail)",
+    "shop.buy (client in browser)",
+    "  shop.buy (server in shop)",
+    "    stock.take (client in shop, failed)",
+    "      stock.take (server in stock, failed)"
+  ],
+  "15_metrics.ts": [
+    "While one is in flight:",
+    'fiberbus_call_duration_milliseconds_count{service="oven",action="bake"} 3',
+    'fiberbus_calls_in_flight{service="oven",action="bake"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="Busy"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handled_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handler_duration_milliseconds_count{service="oven",action="bake"} 2',
+    "When it is over:",
+    'fiberbus_call_duration_milliseconds_count{service="oven",action="bake"} 4',
+    'fiberbus_calls_in_flight{service="oven",action="bake"} 0',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="Busy"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="DeadlineExceeded"} 1',
+    'fiberbus_calls_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handled_total{service="oven",action="bake",outcome="interrupted"} 1',
+    'fiberbus_handled_total{service="oven",action="bake",outcome="success"} 2',
+    'fiberbus_handler_duration_milliseconds_count{service="oven",action="bake"} 3'
+  ],
+  "16_background.ts": [
+    "now       a report",
+    "log       fiberbus: the background task report failed",
+    "counted   1 succeeded, 1 failed",
+    "often     3 by now, and paused",
+    "fleet     the nightly job runs, under token 1",
+    "replicas  left it to another, left it to another, ran it"
+  ],
+  "17_daemon.ts": [
+    "packer   begins",
+    "packed   a mug",
+    "packer   sweeps the floor",
+    "log      fiberbus: the daemon packer failed, again in 20 ms",
+    "packer   begins",
+    "packed   a book",
+    "packer   sweeps the floor",
+    "holiday  the packer is Stopped",
+    "packer   begins",
+    "packed   a lamp",
+    "packer   sweeps the floor"
+  ],
+  "18_blueprint.ts": [
+    "oslo     fish: 220 crowns",
+    "rome     fish: 99 crowns",
+    "by name  ice: 99 crowns",
+    "kitchen  Oslo cooks fish",
+    "kitchen  Rome cooks ice"
+  ],
+  "19_lifecycle.ts": [
+    "health    Starting, without stock",
+    "stock     opens",
+    "ready     7 mugs in stock",
+    "health    Ready",
+    "stopping  the last mug is put on the shelf"
+  ],
   "20_conversation.ts": [
     "password? (1)  1234",
     "password? (2)  home-secret",
     "connected      10.0.0.7",
     "not connected  password: Declined, I do not know it"
   ],
+  "22_rest.ts": [
+    "http   GET /stock/mug: 200 ok, 3 left",
+    "call   took 2, 1 left",
+    "http   POST /stock/mug/take: 409 SoldOut, 1 left",
+    "call   takes the last one",
+    "task   no mug left, orders 5",
+    "event  5 × mug delivered",
+    "http   GET /stock/mug: 200 ok, 5 left"
+  ],
+  "23_fan_out.ts": ["prices  0, 10, 20, 30, 40, … 30 of them", "most    4 asked at once"],
+  "24_producer_consumer.ts": ["printed  12 of 12 pages", "ahead    3 at most: two in the queue, one with the printer"],
+  "25_worker_pool.ts": ["cooked  9 dishes", "stoves  1, 2, 3"],
+  "26_gather.ts": [
+    "list    12, 40; failed: NotSold, NotSold",
+    "north   40",
+    "south   NotSold",
+    "best    9, by 2 of 3 shops"
+  ],
+  "27_timeouts.ts": [
+    "A call",
+    "maps    looks for a route",
+    "caller  no answer within 50 ms",
+    "maps    has stopped looking",
+    "An inherited deadline",
+    "maps    was given what trips had left",
+    "A part of a handler",
+    "caller  no news of traffic",
+    "A whole workflow, which may fail to end in time",
+    "maps    looks for a route",
+    "maps    has stopped looking",
+    "caller  takes the train"
+  ],
+  "28_shared_state.ts": ["careless  votes were lost", "careful   10 of 10", "logs in", "tokens    10 × token-1"],
+  "29_cache_aside.ts": [
+    "cache     in memory",
+    "database  asked for 1",
+    "caller    Ada",
+    "caller    Ada",
+    "database  asked for 1",
+    "caller    Ada Lovelace",
+    "database  asked for 2",
+    "caller    no user 2",
+    "caller    no user 2"
+  ],
+  "30_counter.ts": ["counted  in memory", "tickets  100, all different: true", "last     100"],
+  "31_status_service.ts": [
+    "registry  data_processor has started",
+    "monitor   a heartbeat: healthy",
+    "caller    sum 6",
+    "caller    there was no data",
+    "monitor   a heartbeat: shutting_down",
+    "caller    shutting_down, 1 request for it"
+  ],
+  "32_registration.ts": [
+    "users         created Ada",
+    "mail          opened a box for u-Ada",
+    "mail          wrote to Ada",
+    "caller        registered as u-Ada",
+    "users         created Eve",
+    "mail          opened a box for u-Eve",
+    "mail          closed box-u-Eve",
+    "users         deleted u-Eve",
+    "caller        refused: no letters to Eve"
+  ],
   "34_items.ts": [
     "caller   the hottest of ten: 29 degrees",
     "caller   it measured no more than it had to: true",
     "service  nobody wants more, stopped"
+  ],
+  "35_websocket.ts": [
+    'bob  {"type":"said","data":{"by":"Ann","text":"hello"}}',
+    'ann  {"type":"response","data":{"length":5}}',
+    'ann  {"type":"said","data":{"by":"Ann","text":"hello"}}',
+    'bob  {"type":"error","data":{"error":"chat.shout: UnknownAction, unknown action \\"shout\\""}}'
+  ],
+  "36_answering_listener.ts": [
+    "caller    { heard: 'where is the tea?' }",
+    "listener  heard the kettle boils, nobody waits"
   ],
   // How many, and which seed, follows from every frame that is sent.
   "37_simulation.ts": [
@@ -172,9 +314,9 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
 }
 
 /** Examples of several files or processes, which have tests of their own below. */
-const folders = ["11_two_processes"]
+const folders = ["11_two_processes", "21_cpu_bound", "33_mixed_fleet"]
 /** What is no example itself, but a part of one. */
-const parts = { shop: "09_shop.ts" }
+const parts = { shop: "09_shop.ts", tracing: "14_tracing.ts" }
 
 interface Ended {
   readonly status: number | null
@@ -367,6 +509,23 @@ describe("the demo", () => {
   }
 })
 
+describe("examples in folders", () => {
+  it.live("21_cpu_bound: pings are answered while a thread counts primes", () =>
+    Effect.gen(function* () {
+      const ended = yield* run("21_cpu_bound/main.ts")
+      assertWell(ended)
+      assertTranscript(ended.stdout, [
+        "step    25 percent, and a ping: pong",
+        "step    50 percent, and a ping: pong",
+        "step    75 percent, and a ping: pong",
+        "step    100 percent, and a ping: pong",
+        "result  148933 primes",
+        "error   10000000 is the most"
+      ])
+    })
+  )
+})
+
 it.layer(RedisServer.layer)("over Redis", (it) => {
   const withUrl = Effect.map(RedisServer.RedisServer, ({ url }) => ({
     url,
@@ -394,6 +553,46 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       const ended = yield* run("10_redis.ts", { env })
       assertWell(ended)
       assertTranscript(ended.stdout, [/^over {3}(rediss?|unix):\/\/.* \(at-most-once\)$/, "total  5"])
+    })
+  )
+
+  it.effect("22_rest.ts says the same over Redis", () =>
+    Effect.gen(function* () {
+      const { url } = yield* withUrl
+      const ended = yield* run("22_rest.ts", { args: ["--redis", url] })
+      assertWell(ended)
+      assertTranscript(ended.stdout, transcripts["22_rest.ts"]!)
+    })
+  )
+
+  for (const name of ["29_cache_aside.ts", "30_counter.ts"]) {
+    it.effect(`${name} says with Redis what it says in memory`, () =>
+      Effect.gen(function* () {
+        const { env } = yield* withUrl
+        const ended = yield* run(name, { env })
+        assertWell(ended)
+        const [first, ...rest] = linesOf(ended.stdout)
+        assert.match(first!, /in Redis$/)
+        assert.deepStrictEqual(rest, transcripts[name]!.slice(1))
+      })
+    )
+  }
+
+  it.effect("33_mixed_fleet: a peer of another language is called, streamed and heard", () =>
+    Effect.gen(function* () {
+      const { env } = yield* withUrl
+      const ended = yield* run("33_mixed_fleet/main.ts", { env })
+      assertWell(ended)
+      assertTranscript(ended.stdout, [
+        /^fleet {3}Python's Daebus is (installed: daebus_service\.py is started|not installed: a stand-in .*)$/,
+        /^call {4}2 \+ 40 is 42, says (Daebus|the stand-in)$/,
+        /^hops {4}twice 21 is 42, says Node, who asked (Daebus|the stand-in)$/,
+        'stream  Progress {"step":1}',
+        'stream  Progress {"step":2}',
+        'stream  Success {"counted":3}',
+        "error   no such user",
+        "events  daebus heard Grüße"
+      ])
     })
   )
 

@@ -1,7 +1,8 @@
 /** Frames that wait to be printed: so many and no more, and the others are counted. */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
-import * as Sighting from "./Sighting.ts"
+import * as Reading from "../wire/Reading.ts"
+import type * as Sighting from "./Sighting.ts"
 
 /** Most frames that wait. */
 export const maxFrames = 10_000
@@ -39,7 +40,7 @@ export const make: Effect.Effect<Backlog> = Effect.map(
     }
     return {
       offer: (sighting) => {
-        const more = Sighting.size(sighting.frame)
+        const more = Reading.size(sighting.frame)
         // Once one is dropped the next are too, until what waits is taken: so the gap has one place.
         if (dropped > 0 || (bytes > 0 && bytes + more > maxBytes) || !Queue.offerUnsafe(queue, sighting)) dropped++
         else bytes += more

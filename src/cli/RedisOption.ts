@@ -1,10 +1,12 @@
 /** Which Redis a command talks to. */
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
+import * as Flow from "../transport/Flow.ts"
 import * as RedisPubSub from "../transport/RedisPubSub.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import { type Failed, fromTransportError, usage } from "./ExitStatus.ts"
@@ -47,19 +49,22 @@ export const layer = (option: RedisOption): Layer.Layer<Transport, Failed> =>
   Layer.unwrap(
     Effect.gen(function* () {
       const connect = yield* Connect
-      const environment = yield* Effect.mapError(RedisPubSub.environment, (error) =>
-        usage(`the environment's settings cannot be used: ${error.message.replaceAll(/\s+/g, " ")}`)
-      )
-      return Layer.catch(connect(merge(environment, option)), (error) =>
+      const environment = yield* Effect.mapError(RedisPubSub.environment, unusable)
+      const connected = Layer.catch(connect(merge(environment, option)), (error) =>
         Layer.effectContext(Effect.fail(fromTransportError(error)))
       )
+      const flow = Layer.catch(Flow.layerConfig, (error) => Layer.effectContext(Effect.fail(unusable(error))))
+      return flow.pipe(Layer.provide(connected))
     })
   )
+
+const unusable = (error: Config.ConfigError) =>
+  usage(`the environment's settings cannot be used: ${error.message.replaceAll(/\s+/g, " ")}`)
 
 const merge = (environment: RedisPubSub.Options, { redis, prefix }: RedisOption): RedisPubSub.Options => {
   const prefixed = Option.isSome(prefix) ? { ...environment, prefix: prefix.value } : environment
   if (Option.isNone(redis)) return prefixed
   // A flag names another address than the environment, not a second one; what else it lacks still comes from there.
-  const { host: _host, port: _port, socketPath: _socketPath, ...rest } = prefixed
+  const { host: _host, port: _port, socketPath: _socketPath, sentinels: _sentinels, name: _name, ...rest } = prefixed
   return { ...rest, url: redis.value }
 }

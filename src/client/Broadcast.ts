@@ -7,6 +7,7 @@ import * as Channels from "../wire/Channels.ts"
 import * as Codec from "../wire/Codec.ts"
 import * as Reason from "../wire/Reason.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import * as Observed from "./internal/observed.ts"
 
 /** The message does not fit the topic's schema, or does not encode to a JSON object as Daebus' listeners need. */
 export class InvalidMessage extends Schema.TaggedError<InvalidMessage>()("InvalidMessage", {
@@ -37,7 +38,9 @@ export class PublishError extends Schema.TaggedError<PublishError>()("PublishErr
 export const publish = <T extends Topic.Any>(
   topic: T,
   message: Topic.Message<T>
-): Effect.Effect<number, PublishError, Transport> =>
+): Effect.Effect<number, PublishError, Transport> => Observed.publishing(topic.channel, send(topic, message))
+
+const send = <T extends Topic.Any>(topic: T, message: Topic.Message<T>) =>
   Effect.gen(function* () {
     const transport = yield* Transport
     const channel = topic.channel

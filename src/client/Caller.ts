@@ -16,6 +16,7 @@ import type { Policy } from "../policy/Policy.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import type { CallError } from "./CallError.ts"
+import * as CallMetrics from "./CallMetrics.ts"
 import type { Declined } from "./Declined.ts"
 import type { Answers } from "./internal/answers.ts"
 import * as Attempts from "./internal/attempts.ts"
@@ -132,18 +133,29 @@ export const make = <S extends Service.Any>(
   service: S,
   options?: Options
 ): Effect.Effect<Caller<S>, TransportError, Transport | Scope.Scope> =>
-  Effect.map(inbox, (inbox) => {
+  Effect.gen(function* () {
+    const shared = yield* inbox
+    const context = yield* Effect.context<never>()
     const caller: Record<string, unknown> = Object.create(null)
-    for (const action of Object.values(service.actions))
-      caller[action.name] = toMethod(inbox, service.serviceName, action, options)
+    for (const action of Object.values(service.actions)) {
+      const metrics = CallMetrics.make(service.serviceName, action.name, context)
+      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, options)
+    }
     return caller as Caller<S>
   })
 
-const toMethod = (inbox: Inbox, service: string, action: Action.Any, caller: Options | undefined) => {
+const toMethod = (
+  inbox: Inbox,
+  service: string,
+  action: Action.Any,
+  metrics: CallMetrics.CallMetrics,
+  caller: Options | undefined
+) => {
   const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
   const method = Call.method(inbox, service, action.name, {
     timeoutMillis: toTimeout(Context.get(action.annotations, Action.Timeout)),
     annotations: action.annotations,
+    metrics,
     // Without content a request still carries an object, which is what Daebus' handlers expect.
     payload: SchemaCodec.isVoid(action.payload) ? emptyObject : SchemaCodec.make(action.payload),
     success: SchemaCodec.make(action.success),
@@ -223,11 +235,14 @@ export const dynamic = (
   service: string,
   options?: Options
 ): Effect.Effect<Dynamic, TransportError, Transport | Scope.Scope> =>
-  Effect.map(inbox, (inbox) => {
+  Effect.gen(function* () {
+    const shared = yield* inbox
+    const metrics = CallMetrics.make("*", "*", yield* Effect.context<never>())
     const method = (action: string) =>
-      Call.method(inbox, service, action, {
+      Call.method(shared, service, action, {
         timeoutMillis: 5_000,
         annotations: Context.empty(),
+        metrics,
         payload: undefined,
         success: undefined,
         error: undefined,

@@ -12,7 +12,16 @@ export const maxBytes = 128
  * at most 128 bytes, and none that JavaScript gives a meaning of its own.
  */
 export class InvalidName extends Data.TaggedError("InvalidName")<{
-  readonly kind: "service" | "action" | "topic" | "pattern" | "question"
+  readonly kind:
+    | "service"
+    | "action"
+    | "topic"
+    | "pattern"
+    | "question"
+    | "prefix"
+    | "background task"
+    | "daemon"
+    | "blueprint"
   readonly given: string
   readonly why: string
 }> {

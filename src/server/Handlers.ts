@@ -14,8 +14,9 @@ import type * as Service from "../contract/Service.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import type { AskError } from "./AskError.ts"
-import type { Entry } from "./internal/entry.ts"
+import * as Entry from "./internal/entry.ts"
 import { host } from "./internal/host.ts"
+import * as Observed from "./internal/observed.ts"
 import * as Place from "./internal/place.ts"
 import * as Options from "./Options.ts"
 import * as Request from "./Request.ts"
@@ -96,9 +97,9 @@ export const layer = <S extends Service.Any, Handlers extends HandlersOf<S>, E =
       const { claim, serve } = yield* host
       for (const name of Object.keys(service.actions)) yield* claim(service.serviceName, name, place)
       const made: HandlersOf<S> = Effect.isEffect(handlers) ? yield* handlers : handlers
-      const context = yield* Effect.context<never>()
+      const context = yield* Entry.context
       const entries = Object.values(service.actions).map((action) =>
-        toEntry(action, made[action.name as Service.ActionName<S>], context)
+        toEntry(service, action, made[action.name as Service.ActionName<S>], context)
       )
       yield* serve(service.serviceName, entries, Options.resolve(options))
     })
@@ -142,7 +143,7 @@ export const handler = <
       const { claim } = yield* host
       yield* claim(service.serviceName, name, place)
       const made = (Effect.isEffect(handler) ? yield* handler : handler) as Handler<any>
-      return toEntry(service.actions[name]!, made, yield* Effect.context<never>())
+      return toEntry(service, service.actions[name]!, made, yield* Entry.context)
     })
   ) as any
 }
@@ -162,9 +163,14 @@ export const serve = <S extends Service.Any>(
   ) as any
 
 const providedKey = (service: Service.Any, name: string) =>
-  Context.Service<any, Entry>(`fiberbus/server/Handlers/${service.serviceName}/${name}`)
+  Context.Service<any, Entry.Entry>(`fiberbus/server/Handlers/${service.serviceName}/${name}`)
 
-const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Context<never>): Entry => {
+const toEntry = (
+  service: Service.Any,
+  action: Action.Any,
+  handler: Handler<any>,
+  context: Context.Context<never>
+): Entry.Entry => {
   const optional = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
   const items = optional(action.items)
   // What it needs besides is in the context, as the Layer's type demands.
@@ -183,6 +189,7 @@ const toEntry = (action: Action.Any, handler: Handler<any>, context: Context.Con
               exchange.sendItems(items)
             ),
     context,
+    observed: Observed.action(service.serviceName, action.name, context),
     success: SchemaCodec.make(action.success),
     error: SchemaCodec.make(action.error),
     progress: optional(action.progress),

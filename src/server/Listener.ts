@@ -8,6 +8,7 @@ import * as Channels from "../wire/Channels.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import * as Entry from "./internal/entry.ts"
 import { host } from "./internal/host.ts"
+import * as Observed from "./internal/observed.ts"
 import * as Options from "./Options.ts"
 
 /** What a listener knows of a message beside its content. */
@@ -40,13 +41,14 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
       const { prefix } = yield* Transport
       const { listen } = yield* host
       const made = Effect.isEffect(handler) ? yield* handler : handler
-      const context = yield* Effect.context<never>()
+      const context = yield* Entry.context
+      const name = Topic.isPattern(topic) ? topic.pattern : topic.channel
       yield* listen(
         Topic.isPattern(topic)
           ? { _tag: "Pattern", pattern: Channels.pattern(prefix, topic.pattern) }
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
         {
-          name: Topic.isPattern(topic) ? topic.pattern : topic.channel,
+          name,
           concurrency: undefined,
           automatic: false,
           select: (envelope) => envelope.raw,
@@ -54,6 +56,7 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
           handle: (message, exchange) =>
             made(message, { channel: exchange.service }) as Effect.Effect<unknown, unknown>,
           context,
+          observed: Observed.topic(name, Topic.isPattern(topic), context),
           success: undefined,
           error: undefined,
           progress: undefined,

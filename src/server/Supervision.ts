@@ -47,6 +47,8 @@ export interface Supervised {
 export interface Supervisor {
   readonly gaveUp: (error: PoolGaveUp) => void
   readonly supervised: Set<Supervised>
+  /** What comes before the services shut down, while they still answer. */
+  readonly before: Set<Effect.Effect<void>>
 }
 
 /** Nobody supervises where nothing is said. @internal */
@@ -67,11 +69,17 @@ export const launch = <A, E, R>(
     const failed = yield* Deferred.make<never, PoolGaveUp>()
     const supervisor: Supervisor = {
       gaveUp: (error) => Deferred.doneUnsafe(failed, Exit.fail(error)),
-      supervised: new Set()
+      supervised: new Set(),
+      before: new Set()
     }
     const built = yield* Effect.provideService(Layer.build(layer), Supervisor, supervisor)
     // Told to the loggers that the layer brings, if it brings any.
-    yield* Effect.addFinalizer(() => Effect.provideContext(shutDown(supervisor.supervised), built))
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach(supervisor.before, (hooks) => hooks, { concurrency: "unbounded", discard: true }).pipe(
+        Effect.andThen(shutDown(supervisor.supervised)),
+        Effect.provideContext(built)
+      )
+    )
     return yield* Deferred.await(failed)
   }).pipe(Effect.scoped)
 

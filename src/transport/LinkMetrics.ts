@@ -1,5 +1,7 @@
 /** What operators see of the links of a process. Attribute `transport` is the transport's name, which holds no secret. */
+import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
+import * as Series from "../wire/Series.ts"
 
 /** 1 while the link is `Ready`, 0 while it is not, -1 once it is closed. */
 export const state = Metric.gauge("fiberbus_link_state", {
@@ -23,3 +25,25 @@ export const slowSubscriberCuts = Metric.counter("fiberbus_slow_subscriber_cuts_
   description: "Times that the broker cut the subscriber because it read too slowly",
   incremental: true
 })
+
+/** Bytes of the frames that were handed to the connection, without the protocol around them. `Memory` moves none. */
+export const sentBytes = Metric.counter("fiberbus_sent_bytes_total", {
+  description: "Bytes of the frames sent",
+  incremental: true
+})
+
+/** Bytes of the frames that came, before anything else is looked at. */
+export const receivedBytes = Metric.counter("fiberbus_received_bytes_total", {
+  description: "Bytes of the frames received",
+  incremental: true
+})
+
+/** Counts the bytes of one transport, in the registry of the context. */
+export const traffic = (transport: string, context: Context.Context<never>) => {
+  const sent = Series.of(sentBytes, { transport }, context)
+  const received = Series.of(receivedBytes, { transport }, context)
+  return {
+    sent: (bytes: number) => sent.update(bytes, context),
+    received: (bytes: number) => received.update(bytes, context)
+  }
+}

@@ -4,11 +4,11 @@
  * At most once, in order, and bounded: a frame that finds `capacity` others waiting is refused. The embedded default,
  * and what tests run on.
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Glob from "../contract/Glob.ts"
+import * as Thrown from "./internal/thrown.ts"
 import * as LinkState from "./LinkState.ts"
 import { type Receive, type Sent, type Target, Transport, TransportError } from "./Transport.ts"
 
@@ -45,13 +45,15 @@ export const makeBroker = (options?: { readonly capacity?: number }): Broker => 
   const patterns = new Map<string, Pattern>()
   let waiting: Array<Waiting> = []
   let scheduled = false
+  // The other frames of this turn have nothing to do with it.
+  const threw = Thrown.make(Effect.runFork)
 
   const give = (receivers: ReadonlyArray<Receive>, frame: string, channel: string): number => {
     for (const receive of receivers) {
       try {
         receive(frame, channel)
       } catch (defect) {
-        report(channel, defect)
+        threw(channel, defect)
       }
     }
     return receivers.length
@@ -66,7 +68,7 @@ export const makeBroker = (options?: { readonly capacity?: number }): Broker => 
     try {
       sent(undefined, count)
     } catch (defect) {
-      report(channel, defect)
+      threw(channel, defect)
     }
   }
 
@@ -127,11 +129,6 @@ export const makeBroker = (options?: { readonly capacity?: number }): Broker => 
 interface Pattern {
   readonly matches: (channel: string) => boolean
   readonly receivers: ReadonlyArray<Receive>
-}
-
-// One that throws has a bug; the other frames of this turn have nothing to do with it.
-const report = (channel: string, defect: unknown) => {
-  Effect.runFork(Effect.logError(`A callback for ${channel} threw`, Cause.die(defect)))
 }
 
 /** Makes a transport on a broker, or on one of its own. It is always `Ready`. */

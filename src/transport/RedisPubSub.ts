@@ -12,7 +12,6 @@
  * unnoticed), `+publish`, `+subscribe`,
  * `+unsubscribe` (for patterns `+psubscribe`, `+punsubscribe`), and the channels.
  */
-import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,14 +19,20 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as HeldSends from "./internal/heldSends.ts"
 import * as RedisHealth from "./internal/RedisHealth.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
+import * as RedisStart from "./internal/RedisStart.ts"
 import * as RedisSubscriptions from "./internal/RedisSubscriptions.ts"
+import { RedisDefences } from "./internal/redisDefences.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisInfo from "./internal/redisInfo.ts"
+import type { Settings } from "./internal/redisOptions.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
+import * as Thrown from "./internal/thrown.ts"
+import * as LinkMetrics from "./LinkMetrics.ts"
 import { type Sent, Transport, TransportError } from "./Transport.ts"
 
 /** Where Redis is and who we are there. All are optional: the default is `127.0.0.1:6379` without a password. */
@@ -53,6 +58,11 @@ export interface Options {
   readonly maxFrameBytes?: number | undefined
   /** Bytes sent that Redis has not answered. Default 16 MiB; above it `send` fails with kind `Overloaded`. */
   readonly maxBytesInFlight?: number | undefined
+  /**
+   * Waits between attempts at the start, in real time, while nobody is there, or too busy to answer. By default there is one attempt,
+   * and the Layer fails with what went wrong; a wrong password or certificate fails it at once in any case.
+   */
+  readonly connect?: Schedule.Schedule<unknown, TransportError> | undefined
   /**
    * Waits between attempts to reconnect, in real time whatever `Clock` says. Default `Backoff.reconnect`: 50 ms doubling to 5 s, full
    * jitter, endless. It begins again after a connection that lasted for 5 seconds. When it ends, so does the transport: `Closed`.
@@ -92,15 +102,25 @@ export interface Tls {
  * Later troubles do not end it: each change of state is one line in the log.
  */
 export const make = (options: Options = {}): Effect.Effect<Transport["Service"], TransportError, Scope.Scope> =>
+  Effect.flatMap(RedisDefences, (defences) => {
+    const settings = redisOptions.resolve(options, defences)
+    return settings instanceof TransportError
+      ? Effect.fail(settings)
+      : RedisStart.patiently(
+          settings,
+          Effect.suspend(() => connect(settings))
+        )
+  })
+
+const connect = (settings: Settings): Effect.Effect<Transport["Service"], TransportError, Scope.Scope> =>
   Effect.gen(function* () {
-    const settings = redisOptions.resolve(options)
-    if (settings instanceof TransportError) return yield* settings
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const log = (line: Effect.Effect<void>) => {
       runFork(Effect.annotateLogs(line, "transport", settings.name))
     }
 
     const health = RedisHealth.make(settings, yield* Effect.context<never>())
+    const traffic = LinkMetrics.traffic(settings.name, yield* Effect.context<never>())
     const master = redisInfo.makeWatch(settings)
     const publisher = RedisLink.make(settings, "publisher", {
       prepare: () => master.prepared("publisher"),
@@ -175,20 +195,16 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     const give = (channel: string, frame: string, sent: Sent) => {
       const bytes = Buffer.byteLength(frame)
       if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
+      traffic.sent(bytes)
       publisher.commandWhenUp("publish", [channel, frame], bytes, (error, reply) =>
         sent(error, typeof reply === "number" ? reply : 0)
       )
     }
-    let lastThrown = Number.NEGATIVE_INFINITY
-    const threw = (channel: string, defect: unknown) => {
-      // It is a bug, and may come with every frame.
-      if (performance.now() - lastThrown < 1000) return
-      lastThrown = performance.now()
-      log(Effect.logError(`A callback for ${channel} threw`, Cause.die(defect)))
-    }
+    const threw = Thrown.make(log)
     const subscriptions = RedisSubscriptions.make(settings, subscriber, {
       refused: (error) => log(Effect.logWarning(`Redis: ${error.message}. Tried again until it is allowed`)),
       changed: () => health.refused(subscriptions.refusal()),
+      received: traffic.received,
       threw
     })
 
@@ -245,10 +261,25 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
 export const layer = (options: Options = {}): Layer.Layer<Transport, TransportError> =>
   Layer.effect(Transport, make(options))
 
+// A host (an IPv6 address in brackets) and maybe a port.
+const sentinel = /^(?:\[([\da-fA-F:.]+)\]|([^\s:[\]]+))(?::(\d{1,5}))?$/
+const readSentinels = (text: string): NonNullable<Options["sentinels"]> =>
+  text.split(",").map((address) => {
+    const [, ipv6, host = ipv6 ?? "", port] = sentinel.exec(address.trim()) ?? []
+    return port === undefined ? { host } : { host, port: Number(port) }
+  })
+const Sentinels = Schema.String.check(
+  Schema.makeFilter(
+    (text) => readSentinels(text).every(({ host, port = 1 }) => host !== "" && port > 0 && port < 65_536),
+    { expected: "addresses as host:port,host:port" }
+  )
+)
+
 /**
  * Options from the environment: `REDIS_URL`, or `REDIS_HOST`, `REDIS_PORT`, `REDIS_SOCKET_PATH`; `REDIS_USERNAME`,
  * `REDIS_PASSWORD`, `REDIS_DB`; `REDIS_TLS` (true, false), `REDIS_TLS_CA`, `REDIS_TLS_CERT`, `REDIS_TLS_KEY` (PEM
- * texts), `REDIS_TLS_SERVERNAME`; `FIBERBUS_PREFIX`.
+ * texts), `REDIS_TLS_SERVERNAME`; `FIBERBUS_PREFIX`. Instead of an address: `REDIS_SENTINELS` (`host:port,host:port`; default port
+ * 26379), `REDIS_SENTINEL_NAME` (what they call the master), `REDIS_SENTINEL_USERNAME`, `REDIS_SENTINEL_PASSWORD`.
  */
 export const environment: Config.Config<Options> = Config.map(
   Config.all({
@@ -265,7 +296,11 @@ export const environment: Config.Config<Options> = Config.map(
         ca: Config.option(Config.NonEmptyString("TLS_CA")),
         cert: Config.option(Config.NonEmptyString("TLS_CERT")),
         key: Config.option(Config.Redacted("TLS_KEY")),
-        servername: Config.option(Config.NonEmptyString("TLS_SERVERNAME"))
+        servername: Config.option(Config.NonEmptyString("TLS_SERVERNAME")),
+        sentinels: Config.option(Config.map(Config.schema(Sentinels, "SENTINELS"), readSentinels)),
+        name: Config.option(Config.NonEmptyString("SENTINEL_NAME")),
+        sentinelUsername: Config.option(Config.NonEmptyString("SENTINEL_USERNAME")),
+        sentinelPassword: Config.option(Config.Redacted("SENTINEL_PASSWORD"))
       }),
       "REDIS"
     ),
@@ -281,6 +316,10 @@ export const environment: Config.Config<Options> = Config.map(
       username: Option.getOrUndefined(redis.username),
       password: Option.getOrUndefined(redis.password),
       db: Option.getOrUndefined(redis.db),
+      sentinels: Option.getOrUndefined(redis.sentinels),
+      name: Option.getOrUndefined(redis.name),
+      sentinelUsername: Option.getOrUndefined(redis.sentinelUsername),
+      sentinelPassword: Option.getOrUndefined(redis.sentinelPassword),
       tls:
         secured && Option.getOrElse(tls, () => true)
           ? {

@@ -21,6 +21,8 @@ export interface Extension {
   readonly headers?: { readonly [name: string]: string } | undefined
   /** Which attempt of its call it is, from 2 on; the attempts of a call share their `request_id`. Absent is 1. */
   readonly attempt?: number | undefined
+  /** The span that it belongs to (see `wire/TraceContext`). */
+  readonly traceparent?: string | undefined
   /** How many steps the caller has room for. Absent: they are sent as they come, as to Daebus callers. */
   readonly credit?: number | undefined
   /** The caller answers questions. */
@@ -41,6 +43,8 @@ export interface Request {
   readonly headers: { readonly [name: string]: string }
   /** Which attempt of its call it is. 1 from Daebus callers. */
   readonly attempt: number
+  /** The caller's span, unread: any text. */
+  readonly traceparent: string | undefined
   /** How many steps the caller has room for at first; nothing where it takes them as they come. */
   readonly credit: number | undefined
   /** Whether it answers questions. */
@@ -77,6 +81,7 @@ export const readBroadcast = (raw: JsonObject): Request => {
         timeoutMillis: undefined,
         headers: noHeaders,
         attempt: 1,
+        traceparent: undefined,
         credit: undefined,
         answers: false,
         raw
@@ -99,6 +104,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     timeoutMillis: extension?.timeout_ms,
     headers: extension?.headers ?? noHeaders,
     attempt: extension?.attempt ?? 1,
+    traceparent: extension?.traceparent,
     credit: extension?.credit,
     answers: extension?.answers ?? false,
     raw
@@ -132,12 +138,13 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt, credit, answers } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt, traceparent, credit, answers } = value as Record<string, unknown>
   return {
     v: 1,
     timeout_ms: typeof timeout_ms === "number" && timeout_ms >= 0 ? timeout_ms : undefined,
     headers: isHeaders(headers) ? headers : undefined,
     attempt: isPositive(attempt) ? attempt : undefined,
+    traceparent: typeof traceparent === "string" ? traceparent : undefined,
     credit: isPositive(credit) ? credit : undefined,
     answers: answers === true ? true : undefined
   }
@@ -183,7 +190,9 @@ const writeExtension = (extension: Extension): string =>
   extension.credit === undefined &&
   extension.answers === undefined &&
   extension.timeout_ms !== undefined
-    ? `{"v":1,"timeout_ms":${extension.timeout_ms}}`
+    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${
+        extension.traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(extension.traceparent)}`
+      }}`
     : JSON.stringify(extension)
 
 /** A reply as a caller reads it. */

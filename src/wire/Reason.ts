@@ -132,7 +132,8 @@ export class ContractMismatch extends Schema.TaggedError<ContractMismatch>()("Co
   }
 }
 
-const at = (path: ReadonlyArray<string>) =>
+/** A path in words, for a message: ` at ["rows"]["0"]`; nothing for the whole. */
+export const at = (path: ReadonlyArray<string>) =>
   path.length === 0 ? "" : ` at ${path.map((step) => `[${Printable.json(step)}]`).join("")}`
 
 /** The reasons that a service sends. */

@@ -3,6 +3,7 @@
  *
  * Source: https://www.w3.org/TR/trace-context/, version 00. `tracestate` is not carried.
  */
+import * as Context from "effect/Context"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 
@@ -20,4 +21,12 @@ export const read = (traceparent: string): Option.Option<Tracer.ExternalSpan> =>
   if (traceId === undefined || spanId === undefined || flags === undefined) return Option.none()
   if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return Option.none()
   return Option.some(Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 }))
+}
+
+/** The span that goes on the wire for the current one: the nearest that does not hide itself (`Tracer.DisablePropagation`). */
+export const propagated = (span: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined => {
+  while (span !== undefined && Context.get(span.annotations, Tracer.DisablePropagation)) {
+    span = span._tag === "Span" ? Option.getOrUndefined(span.parent) : undefined
+  }
+  return span
 }

@@ -241,11 +241,28 @@ describe("fiberbus call", () => {
           }
         })
         assert.strictEqual(status, 3)
-        const { url, host, password, prefix } = seen[0]!
+        const { url, host, password, prefix, sentinels, name } = seen[0]!
         const plain = (secret: typeof url) => (Redacted.isRedacted(secret) ? Redacted.value(secret) : secret)
-        return { url: plain(url), host, password: plain(password), prefix }
+        return { url: plain(url), host, password: plain(password), prefix, sentinels, name }
       })
-      const none = { url: undefined, host: undefined, password: undefined, prefix: undefined }
+      const none = {
+        url: undefined,
+        host: undefined,
+        password: undefined,
+        prefix: undefined,
+        sentinels: undefined,
+        name: undefined
+      }
+      const watched = { REDIS_SENTINELS: "a:1", REDIS_SENTINEL_NAME: "shop" }
+      assert.deepStrictEqual(yield* connected([], watched), {
+        ...none,
+        sentinels: [{ host: "a", port: 1 }],
+        name: "shop"
+      })
+      assert.deepStrictEqual(yield* connected(["--redis", "redis://flag:1"], watched), {
+        ...none,
+        url: "redis://flag:1"
+      })
       assert.deepStrictEqual(yield* connected([], {}), none)
       const env = { REDIS_URL: "redis://env:1", FIBERBUS_PREFIX: "env:" }
       assert.deepStrictEqual(yield* connected([], env), { ...none, url: "redis://env:1", prefix: "env:" })

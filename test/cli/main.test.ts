@@ -28,6 +28,13 @@ it.layer(RedisServer.layer, { excludeTestServices: true })("the program fiberbus
           yield* Program.run(["call", "user_service", "import_users", "-"], env, '{"rows":["a"]}'),
           { status: 0, stdout: '{"imported":1}\n', stderr: 'progress {"done":1,"total":1}\n' }
         )
+        const shown = yield* Program.run(["call", "user_service", "ping"], { ...env, FIBERBUS_FLOW: "frames" })
+        assert.deepStrictEqual([shown.status, shown.stdout], [0, "null\n"])
+        assert.match(shown.stderr, /^fiberbus: debug: fiberbus → \S+user_service request ping \S+, \d+ bytes$/m)
+        assert.match(shown.stderr, /^fiberbus: debug: fiberbus ← \S+ reply success \S+, \d+ bytes$/m)
+        const misspelt = yield* Program.run(["call", "user_service", "ping"], { ...env, FIBERBUS_FLOW: "yes" })
+        assert.strictEqual(misspelt.status, 2)
+        assert.include(misspelt.stderr, "FIBERBUS_FLOW")
         const args = ["call", "user_service", "get_user", '{"id":"9"}', "--redis", url, "--prefix", prefix]
         const missing = yield* Program.run(args)
         assert.deepStrictEqual([missing.status, missing.stdout], [1, ""])

@@ -436,6 +436,20 @@ describe("a service", () => {
     )
   })
 
+  it.effect("takes no answer for a request, so that two services cannot keep each other busy", () =>
+    Effect.gen(function* () {
+      const bus = yield* setUp()
+      const answers = ["echo", "strict", "die", "unknown"].map((action) => bus.hit("target", ask(action, 1))[0]!.frame)
+      const { length } = bus.ran
+      for (const answer of answers) {
+        assert.deepStrictEqual(bus.hit("target", answer), [])
+        assert.deepStrictEqual(bus.hit("target", json({ ...JSON.parse(answer), reply_to: "caller:x" })), [])
+      }
+      assert.lengthOf(bus.ran, length)
+      yield* bus.assertAlive
+    })
+  )
+
   it.effect("answers each of several requests with one id", () =>
     Effect.gen(function* () {
       const bus = yield* setUp()

@@ -4,7 +4,7 @@
  * Run by `npm run check:package`, since it needs the network and a minute; it fails at the first thing that is wrong.
  */
 import { execFileSync } from "node:child_process"
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 
@@ -73,6 +73,10 @@ try {
   step("type-check the examples against it", join(project, "node_modules/.bin/tsc"), ["-p", "."], project)
   const said = step("run the first example against it", process.execPath, ["out/01_first_call.js"], project)
   expect(said.trim() !== "", "the first example said nothing")
+  // From its sources: Node itself takes the types away, for the threads too.
+  cpSync(join(root, "examples/21_cpu_bound"), join(project, "threads"), { recursive: true })
+  const counted = step("run the example with threads against it", process.execPath, ["threads/main.ts"], project)
+  expect(counted.includes("result"), "the example with threads had no result")
   const help = step("run its command", join(project, "node_modules/.bin/fiberbus"), ["--help"], project)
   for (const command of ["call", "send", "tap"])
     expect(help.includes(command), `fiberbus --help does not name ${command}`)

@@ -56,7 +56,7 @@ const roll = Effect.fnUntraced(function* <E>(
     outcomes.set(id, ended)
     return caller.echo({ id, millis: count % 6 }, { timeout: "30 seconds" }).pipe(
       Effect.catch((error) => Effect.as(Effect.sleep(2), error)),
-      Effect.map((outcome) => void ended.push(outcome))
+      Effect.tap((outcome) => Effect.sync(() => ended.push(outcome)))
     )
   })
   const loop = Effect.whileLoop({ while: () => !isOver, body: () => call, step: () => {} })

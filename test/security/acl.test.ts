@@ -2,8 +2,9 @@ import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Option, Schema } from "effect"
-import { Action, Broadcast, Caller, Handlers, Listener, Service, Topic, Transport } from "fiberbus"
+import { Action, Broadcast, Caller, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
+import * as RedisLease from "fiberbus/transport/RedisLease"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
 /** The lines that the documentation gives: tested as they stand there. */
@@ -46,7 +47,7 @@ const subscribing = (channel: string) =>
 it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
-    ["service", "caller", "listener", "publisher"]
+    ["service", "caller", "listener", "publisher", "leases"]
   )
 })
 
@@ -100,6 +101,26 @@ describe("under the least privileges", () => {
       Effect.gen(function* () {
         yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(Effect.provide(as("listener")))
         yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
+      })
+    )
+
+    it.effect("leases are kept, for a user who may do nothing else", () =>
+      Effect.gen(function* () {
+        const { host, port, command } = yield* RedisServer.RedisServer
+        const leases = (username: string) =>
+          RedisLease.layer({ host, port, username, password: `${username}-password` })
+        const token = Lease.token.pipe(Lease.hold("nightly"))
+        assert.isAbove((yield* token.pipe(Effect.provide(leases("leases"))))!, 0)
+        const error = yield* Effect.flip(token.pipe(Effect.provide(leases("caller"))))
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+        for (const words of [
+          ["GET", "fiberbus:lease:nightly"],
+          ["HSET", "other", "a", "b"],
+          ["PUBLISH", "user_service", "{}"]
+        ]) {
+          const answer = yield* Effect.option(command("ACL", "DRYRUN", "leases", ...words))
+          assert.notStrictEqual(Option.getOrUndefined(answer), "OK", words.join(" "))
+        }
       })
     )
 

@@ -50,7 +50,11 @@ const breakable = (limit: number, when: "after" | "before" = "after") => {
       if (isBroken) throw new Error("broken on purpose")
     }
   }
-  return { concurrency, breakIt: (broken: boolean) => Effect.sync(() => void (isBroken = broken)) }
+  const breakIt = (broken: boolean) =>
+    Effect.sync(() => {
+      isBroken = broken
+    })
+  return { concurrency, breakIt }
 }
 
 /** Everything that is logged, as `Level text`. */

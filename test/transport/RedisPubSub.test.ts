@@ -9,13 +9,16 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Faults from "../../src/testing/Faults.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
 import * as RedisPubSub from "../../src/transport/RedisPubSub.ts"
 import { publish, type Sent, type Target, Transport, type TransportError } from "../../src/transport/Transport.ts"
+import * as Resources from "../resilience/resources.ts"
 
 const channel = (name: string): Target => ({ _tag: "Channel", channel: name })
 
@@ -287,6 +290,46 @@ describe("RedisPubSub at the start", () => {
       })
     )
 
+    it.effect("reads Sentinels from the environment", () =>
+      Effect.gen(function* () {
+        const read = (env: Record<string, string>) =>
+          Effect.gen(function* () {
+            return yield* RedisPubSub.environment
+          }).pipe(Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env }))))
+        const options = yield* read({
+          REDIS_SENTINELS: "one.example:26380, two.example,[::1]:26381",
+          REDIS_SENTINEL_NAME: "shop",
+          REDIS_SENTINEL_USERNAME: "watch",
+          REDIS_SENTINEL_PASSWORD: "watch-word",
+          REDIS_PASSWORD: "correct-secret"
+        })
+        assert.deepStrictEqual(options.sentinels, [
+          { host: "one.example", port: 26_380 },
+          { host: "two.example" },
+          { host: "::1", port: 26_381 }
+        ])
+        assert.deepStrictEqual([options.name, options.sentinelUsername], ["shop", "watch"])
+        assert.notInclude(Util.inspect(options, { depth: 5 }), "watch-word")
+        for (const wrong of ["one.example:", "one.example:0", "one.example:x", "one.example,", "a b", ","]) {
+          const error = yield* Effect.flip(read({ REDIS_SENTINELS: wrong, REDIS_SENTINEL_NAME: "shop" }))
+          assert.include(String(error), "SENTINELS", wrong)
+        }
+        const { port } = yield* Effect.scoped(silentServer)
+        const found = yield* Effect.flip(
+          Effect.scoped(Layer.build(RedisPubSub.layerConfig())).pipe(
+            Effect.provide(
+              ConfigProvider.layer(
+                ConfigProvider.fromEnv({
+                  env: { REDIS_SENTINELS: `127.0.0.1:${port}`, REDIS_SENTINEL_NAME: "shop" }
+                })
+              )
+            )
+          )
+        )
+        assert.include(String(found), `sentinel 127.0.0.1:${port}`)
+      })
+    )
+
     it.effect("shows no secret in any error", () =>
       Effect.gen(function* () {
         const { port } = yield* RedisServer.RedisServer
@@ -538,6 +581,7 @@ describe("RedisPubSub at the start", () => {
         ["password", { password: 7 as never }],
         ["tls", { url: "rediss://localhost", tls: false }],
         ["reconnect", { reconnect: 50 as never }],
+        ["connect is no Schedule", { connect: "always" as never }],
         ["whileDown", { whileDown: "wait" as never }],
         ["whileDown.buffer", { whileDown: { buffer: 0 } }],
         ["whileDown.for", { whileDown: { for: "Infinity" as never } }],
@@ -979,6 +1023,80 @@ describe("RedisPubSub on a bad link", () => {
       })
     )
   })
+
+  it.effect("gives up a link whose bytes keep coming and never make a message", () =>
+    Effect.gen(function* () {
+      const { port, sockets } = yield* fake((name, [question]) =>
+        name === "PING" ? `+${question ?? "PONG"}\r\n` : hello
+      )
+      const log = logs()
+      const transport = yield* RedisPubSub.make({ port, commandTimeout: "100 millis" }).pipe(Effect.provide(log.layer))
+      // As a reader sees it that has lost its place: it waits for the end of something that has none.
+      for (const socket of sockets) socket.write("$100000000\r\n")
+      const bytes = yield* Effect.forkChild(
+        Effect.forever(
+          Effect.andThen(
+            Effect.sync(() => {
+              for (const socket of sockets) socket.write("x")
+            }),
+            Effect.sleep("5 millis")
+          )
+        ).pipe(Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())),
+        { startImmediately: true }
+      )
+      const error = yield* Effect.flip(send(transport, "corrupt", "x"))
+      assert.oneOf(error.kind, ["Timeout", "ConnectionLost"])
+      yield* log.until(/no sign of life/)
+      yield* Fiber.interrupt(bytes)
+      yield* log.until(/connected again/)
+    })
+  )
+
+  it.effect("waits for a Redis that is not there yet, where it is told to, and says so once", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      yield* server.stop
+      const log = logs()
+      // Steps of the schedule are attempts; they are counted, and the server comes after the third.
+      const attempts = Deferred.makeUnsafe<void>()
+      let count = 0
+      const connect = Schedule.spaced("10 millis").pipe(
+        Schedule.tap(() =>
+          Effect.sync(() => {
+            if (++count === 3) Deferred.doneUnsafe(attempts, Exit.void)
+          })
+        )
+      )
+      const sockets = Resources.sockets()
+      const layer = RedisPubSub.layer({ url: server.url, connect }).pipe(Layer.provideMerge(log.layer))
+      const built = yield* Effect.forkChild(Effect.provide(publish("x", "x"), layer), { startImmediately: true })
+      yield* Deferred.await(attempts)
+      // What an attempt had opened is gone before the next.
+      assert.isAtMost(Resources.sockets() - sockets, 4)
+      yield* server.start
+      assert.strictEqual(yield* Fiber.join(built), 0)
+      const [waiting, connected, ...more] = log.lines
+      assert.match(waiting!, /is not there yet, waiting.*ECONNREFUSED/)
+      assert.match(connected!, /connected to redis:/)
+      assert.deepStrictEqual(more, [])
+    })
+  )
+
+  it.effect("waits at the start for as long as the schedule says, and not for what waiting does not mend", () =>
+    Effect.gen(function* () {
+      const { port } = yield* Effect.scoped(silentServer)
+      const { layer } = logs()
+      let count = 0
+      const connect = Schedule.recurs(3).pipe(Schedule.tap(() => Effect.sync(() => void count++)))
+      const error = yield* Effect.provide(failure({ port, connect }), layer)
+      assert.strictEqual(error.kind, "Unreachable")
+      assert.strictEqual(count, 3)
+      const server = yield* RedisServer.make({ password: "right" })
+      const wrong = yield* failure({ port: server.port, password: "wrong", connect })
+      assert.strictEqual(wrong.kind, "AuthenticationFailed")
+      assert.strictEqual(count, 3)
+    })
+  )
 
   it.effect("comes back after a restart of Redis, with its subscriptions", () =>
     Effect.gen(function* () {

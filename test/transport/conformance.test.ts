@@ -1,12 +1,27 @@
-import { describe, it } from "@effect/vitest"
+import * as Util from "node:util"
+import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { vi } from "vitest"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import * as RedisPubSub from "../../src/transport/RedisPubSub.ts"
 
 const { TwoTransports } = TransportConformance
+
+/** Keeps from the terminal what a case lets go wrong on purpose; it is all that may be logged. */
+const quietly = <A, E, R>(run: Effect.Effect<A, E, R>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => vi.spyOn(console, "log").mockImplementation(() => {})),
+    (spy) =>
+      Effect.tap(run, () =>
+        Effect.sync(() => {
+          for (const line of spy.mock.calls) assert.include(Util.format(...line), "thrown on purpose")
+        })
+      ),
+    (spy) => Effect.sync(() => spy.mockRestore())
+  )
 
 const conforms = <E>(layer: Layer.Layer<TransportConformance.TwoTransports, E>) =>
   it.layer(layer)((it) => {
@@ -15,7 +30,7 @@ const conforms = <E>(layer: Layer.Layer<TransportConformance.TwoTransports, E>) 
         Effect.gen(function* () {
           const { here } = yield* TwoTransports
           if (applies(here.capabilities)) yield* run
-        })
+        }).pipe(quietly)
       )
     }
   })

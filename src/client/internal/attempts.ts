@@ -20,6 +20,7 @@ import { CallError, type CallErrorReason } from "../CallError.ts"
 import type { Inquiry } from "./answers.ts"
 import * as Call from "./call.ts"
 import type { Flow } from "./flow.ts"
+import * as Observed from "./observed.ts"
 
 /** Calls under the settings' policies and waits for the result. */
 export const unary = (method: Call.Method, payload: unknown, settings: Call.Settings): Call.Outcome =>
@@ -27,7 +28,10 @@ export const unary = (method: Call.Method, payload: unknown, settings: Call.Sett
     Call.withAnswers(attempting, method, json, settings, undefined)
   )
 
-const attempting: Call.Run = (...call) => run(new Attempts(...call))
+const attempting: Call.Run = (...call) => {
+  const attempts = new Attempts(...call)
+  return Observed.counted(attempts.method, run(attempts))
+}
 
 /** Calls under the settings' policies and streams the steps, then the result. */
 export const streamed = Call.streaming(attempting)
@@ -98,6 +102,7 @@ class Attempts {
     this.answered = false
     this.waiting = true
     this.number++
+    if (this.number > 1) Observed.retried(this.settings, this.number, fiber)
     const outcome = Effect.callback<any, any>((resume) => {
       const attempt = new Attempt(this, resume)
       Call.begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })

@@ -3,11 +3,13 @@ import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type { SchemaError } from "effect/Schema"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
 import { Deadline } from "../../policy/Deadline.ts"
 import type { Policy } from "../../policy/Policy.ts"
 import { TransportError } from "../../transport/Transport.ts"
@@ -18,9 +20,11 @@ import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
+import type { CallMetrics } from "../CallMetrics.ts"
 import * as Answers from "./answers.ts"
 import * as Flow from "./flow.ts"
 import { type Inbox, Pending } from "./inbox.ts"
+import * as Observed from "./observed.ts"
 
 /** An action as a caller sees it, prepared once. Parts that a contract leaves out, or that has none, are absent. */
 export interface Method {
@@ -32,6 +36,7 @@ export interface Method {
   readonly headOfSend: string
   readonly timeoutMillis: number
   readonly annotations: Context.Context<never>
+  readonly metrics: CallMetrics
   readonly payload: SchemaCodec.SchemaCodec<any> | undefined
   readonly success: SchemaCodec.SchemaCodec<any> | undefined
   readonly error: SchemaCodec.SchemaCodec<any> | undefined
@@ -66,6 +71,10 @@ export interface Settings {
   readonly answers: Answers.Answers | undefined
   /** Which attempt it is; absent is the first. */
   readonly attempt?: number
+  /** The call's own span, where it is traced. */
+  readonly span?: Tracer.Span
+  /** The span that the request belongs to, as it travels. */
+  readonly traceparent?: string | undefined
 }
 
 /** How a call ended, its value perhaps still to be decoded. */
@@ -116,24 +125,29 @@ export const withAnswers = (
 
 const once: Run = (method, json, settings, flow, inquiry) =>
   Effect.callback<any, any>((resume) => {
-    const call = new Waiting(method, settings.timeoutMillis, resume, flow, inquiry)
+    const call = new Once(method, settings.timeoutMillis, resume, flow, inquiry)
+    method.metrics.begin()
     begin(call, json, settings)
-    return Effect.sync(() => call.cancel())
+    return Effect.sync(() => call.abandon())
   })
 
 /** Sends without asking for an answer: the receivers count. */
 export const oneWay = (method: Method, payload: unknown, settings: Settings): Effect.Effect<number, CallError> =>
-  encoded(method, payload, settings, (json) =>
-    Effect.callback<number, CallError>((resume) => {
-      const frame = write(method, method.headOfSend, undefined, json, settings)
-      if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
-      method.inbox.transport.send(method.channel, frame, (error, receivers) =>
-        resume(
-          error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(method, reasonOf(error), error.sent))
-        )
-      )
-    })
+  Observed.sent(
+    method,
+    prepared("producer", method, payload, settings, (json, settings) => sending(method, json, settings))
   )
+
+const sending = (method: Method, json: unknown, settings: Settings) =>
+  Effect.callback<number, CallError>((resume) => {
+    const frame = write(method, method.headOfSend, undefined, json, settings)
+    if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
+    method.inbox.transport.send(method.channel, frame, (error, receivers) =>
+      resume(
+        error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(method, reasonOf(error), error.sent))
+      )
+    )
+  })
 
 export abstract class Call extends Pending {
   readonly method: Method
@@ -393,6 +407,23 @@ export class Waiting extends Call {
   }
 }
 
+/** A call that is one attempt. */
+class Once extends Waiting {
+  private counted = false
+
+  override end(outcome: Outcome) {
+    if (this.counted) return
+    this.counted = true
+    this.resume(Observed.ended(this, outcome))
+  }
+
+  /** Its fiber was interrupted. */
+  abandon() {
+    this.cancel()
+    if (!this.counted) Observed.ended(this, Exit.interrupt())
+  }
+}
+
 /** The outcome on the way that an answer tells of, if it tells of one. */
 export const readReason = (payload: unknown): Option.Option<Reason.Sent> => {
   const reason = typeof payload === "object" && payload !== null ? (payload as Codec.JsonObject)["reason"] : undefined
@@ -405,27 +436,51 @@ export const encoded = <A, E>(
   payload: unknown,
   settings: Settings,
   then: (json: unknown, settings: Settings) => Effect.Effect<A, E>
+): Effect.Effect<A, E | CallError> => prepared("client", method, payload, settings, then)
+
+const prepared = <A, E>(
+  kind: "client" | "producer",
+  method: Method,
+  payload: unknown,
+  settings: Settings,
+  then: (json: unknown, settings: Settings) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | CallError> =>
-  Effect.withFiber((fiber) => {
-    const deadline = fiber.getRef(Deadline)
-    if (deadline !== undefined) {
-      const left = Math.floor(deadline - method.inbox.now())
-      if (left <= 0) return Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis: 0 }), "no"))
-      if (left < settings.timeoutMillis) settings = { ...settings, timeoutMillis: left }
+  Effect.withFiber((fiber) =>
+    Observed.isTraced(fiber)
+      ? Observed.inSpan(kind, method, settings, (settings) => encode(fiber, kind, method, payload, settings, then))
+      : encode(fiber, kind, method, payload, Observed.belonging(fiber, settings), then)
+  )
+
+const encode = <A, E>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  kind: "client" | "producer",
+  method: Method,
+  payload: unknown,
+  settings: Settings,
+  then: (json: unknown, settings: Settings) => Effect.Effect<A, E>
+): Effect.Effect<A, E | CallError> => {
+  const unbegun = <X, E>(effect: Effect.Effect<X, E>) => (kind === "client" ? Observed.unbegun(method, effect) : effect)
+  const deadline = fiber.getRef(Deadline)
+  if (deadline !== undefined) {
+    const left = Math.floor(deadline - method.inbox.now())
+    if (left <= 0) {
+      return unbegun(Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis: 0 }), "no")))
     }
-    if (method.payload === undefined) return then(payload, settings)
-    const json = method.payload.encode(payload)
-    if (Exit.isExit(json) && Exit.isSuccess(json)) return then(json.value, settings)
-    const { timeoutMillis } = settings
-    const end = method.inbox.now() + timeoutMillis
-    return json.pipe(
-      Effect.mapError((error) => failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
-      within(timeoutMillis, () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "no")),
-      Effect.flatMap((value) =>
-        then(value, { ...settings, timeoutMillis: Math.max(0, Math.floor(end - method.inbox.now())) })
-      )
-    )
-  })
+    if (left < settings.timeoutMillis) settings = { ...settings, timeoutMillis: left }
+  }
+  if (method.payload === undefined) return then(payload, settings)
+  const json = method.payload.encode(payload)
+  if (Exit.isExit(json) && Exit.isSuccess(json)) return then(json.value, settings)
+  const { timeoutMillis } = settings
+  const end = method.inbox.now() + timeoutMillis
+  const encoding = json.pipe(
+    Effect.mapError((error) => failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
+    within(timeoutMillis, () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "no"))
+  )
+  return Effect.flatMap(unbegun(encoding), (value) =>
+    then(value, { ...settings, timeoutMillis: Math.max(0, Math.floor(end - method.inbox.now())) })
+  )
+}
 
 // A schema that works asynchronously has the call's time, no more.
 const within =
@@ -478,6 +533,7 @@ const write = (
       timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
       headers: settings.headers,
       attempt: settings.attempt === 1 ? undefined : settings.attempt,
+      traceparent: settings.traceparent,
       credit: call?.flow?.granted,
       answers: call?.inquiry === undefined ? undefined : true
     })

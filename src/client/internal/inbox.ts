@@ -4,7 +4,8 @@ import * as Effect from "effect/Effect"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as LinkState from "../../transport/LinkState.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
-import { type Transport, TransportError } from "../../transport/Transport.ts"
+import * as Prefixed from "../../transport/Prefixed.ts"
+import { Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Discards from "../../wire/Discards.ts"
@@ -168,16 +169,23 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       // One that has an id is a further attempt of a call.
       if (call.id === "") call.id = idPrefix + (++count).toString(36)
       pending.set(call.id, call)
-      call.deadline = wheel.now() + timeoutMillis
       wheel.add(call, timeoutMillis)
+      call.deadline = call.expiresAt
       return undefined
     }
   }
   return inbox
 })
 
-/** The inbox that all callers of the transport share; it lives as long as one of them. */
-export const inbox = PerTransport.make(make)
+const shared = PerTransport.make(make)
+
+/** The inbox that all callers of the transport and of its views share; it lives as long as one of them. */
+export const inbox = Effect.flatMap(Transport, (transport) =>
+  Effect.map(
+    Effect.provideService(shared, Transport, Prefixed.rootOf(transport)),
+    (inbox): Inbox => (inbox.transport === transport ? inbox : { ...inbox, transport })
+  )
+)
 
 class Held extends TimerWheel.Entry {
   readonly end: () => void

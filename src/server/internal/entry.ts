@@ -1,9 +1,11 @@
 /** One handler, ready to run: what is prepared once per action or listener. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
 import type * as Envelope from "../../wire/Envelope.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Exchange } from "./exchange.ts"
+import * as Observed from "./observed.ts"
 
 /** @see the file's first line */
 export interface Entry {
@@ -19,6 +21,7 @@ export interface Entry {
   readonly handle: (payload: any, exchange: Exchange) => Effect.Effect<unknown, unknown>
   /** The services that were there when the handler's layer was built. */
   readonly context: Context.Context<never>
+  readonly observed: Observed.Observed
   /** How answers are written; nothing where a contract has no such part and values are plain JSON. */
   readonly success: SchemaCodec<any> | undefined
   readonly error: SchemaCodec<any> | undefined
@@ -40,8 +43,15 @@ export const unknown: Entry = {
   decode: () => Effect.void,
   handle: () => Effect.void,
   context: Context.empty(),
+  observed: Observed.none,
   success: undefined,
   error: undefined,
   progress: undefined,
   ...plain
 }
+
+/** What a handler's layer gives to each of its requests: all that it was built with, but not the span that it was built in. */
+export const context: Effect.Effect<Context.Context<never>> = Effect.map(
+  Effect.context<Tracer.ParentSpan>() as Effect.Effect<Context.Context<Tracer.ParentSpan>>,
+  (context) => Context.omit(Tracer.ParentSpan)(context)
+)

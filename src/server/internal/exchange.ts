@@ -6,6 +6,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
+import type * as Tracer from "effect/Tracer"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import type { Transport } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
@@ -67,6 +69,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
   begun = false
   /** What runs for it, while something does. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Its own span, where it is traced. */
+  span: Tracer.Span | undefined = undefined
+  /** What it ended with `RemoteDefect` for. */
+  defect: Cause.Cause<unknown> | undefined = undefined
   /** Where it was let through, or waits to be. */
   gate: Gate<Exchange> | undefined = undefined
   /** Its place in the backlog, while it waits there. */
@@ -345,7 +351,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
   private answerSuccess(value: unknown) {
     if (this.answered || !this.isAwaited) return undefined
     return whenEncoded(this.entry.success, value, (encoded) => {
-      if (encoded._tag === "Failure") return this.die(encoded.cause)
+      if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
       try {
         this.answer("success", stringify(encoded.value))
       } catch (defect) {
@@ -372,12 +378,20 @@ export class Exchange extends TimerWheel.Entry implements Request {
     })
   }
 
+  private misfit({ reasons }: Cause.Cause<unknown>) {
+    const error = reasons.find(Cause.isFailReason)?.error
+    if (!Schema.isSchemaError(error)) return undefined
+    const { expected, path } = SchemaCodec.explain(error)
+    return `the result of ${this.label} does not fit its success schema${Reason.at(path)}: ${Printable.line(expected)}`
+  }
+
   /** Ends with `RemoteDefect`, whose id finds the cause in the log. */
-  die(cause: Cause.Cause<unknown>) {
+  die(cause: Cause.Cause<unknown>, what = `handler of ${this.label} died`) {
     const id = crypto.randomUUID()
+    this.defect = cause
     this.link.log(
-      Effect.logError(`fiberbus: handler of ${this.label} died (${id})`, cause).pipe(
-        Effect.annotateLogs({ defectId: id, requestId: loggable(this.id) })
+      Effect.logError(`fiberbus: ${what} (${id})`, cause).pipe(
+        Effect.annotateLogs({ ...this.entry.observed.annotations(this), defectId: id })
       )
     )
     this.refuse(new Reason.RemoteDefect({ id }), this.begun ? "yes" : "no")

@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Glob from "../../contract/Glob.ts"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
+import * as Prefixed from "../../transport/Prefixed.ts"
 import type { Receive, Target, Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
@@ -58,6 +59,14 @@ export interface Host {
   ) => Effect.Effect<void, TransportError, Scope.Scope>
 }
 
+// Of a transport and all its views: what one serves by its whole name, another may serve behind a prefix.
+const claimed = new WeakMap<Transport["Service"], Map<string, string>>()
+const claimsOf = (root: Transport["Service"]) => {
+  const claims = claimed.get(root) ?? new Map<string, string>()
+  claimed.set(root, claims)
+  return claims
+}
+
 const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const context = yield* Effect.context<never>()
   const runFork = Effect.runForkWith(context)
@@ -81,7 +90,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     link.cancellable.get(cancelKey(control.replyTo, control.requestId))?.control(control)
   }
   const { maxFrameBytes } = transport.capabilities
-  const claims = new Map<string, string>()
+  const claims = claimsOf(Prefixed.rootOf(transport))
   const services = new Map<string, Map<string, Mounted>>()
   const listeners = new Map<string, Set<Mounted>>()
   const patterns = new Map<string, (channel: string) => boolean>()
@@ -179,7 +188,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       Effect.acquireRelease(
         Effect.suspend(() => {
           // A space is in no name.
-          const key = `${service} ${action}`
+          const key = `${Prefixed.addedBy(transport)}${service} ${action}`
           const other = claims.get(key)
           if (other !== undefined) return Effect.die(new DuplicateHandler({ service, action, places: [other, place] }))
           claims.set(key, place)

@@ -9,6 +9,7 @@ import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadline } from "../../policy/Deadline.ts"
+import * as Prefixed from "../../transport/Prefixed.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -59,7 +60,7 @@ export const make = (
   const idle = Latch.makeUnsafe(true)
   const allowedPrefixes =
     options.replyTo === "inboxes"
-      ? [Channels.inboxPrefix(link.transport.prefix)]
+      ? [Channels.inboxPrefix(Prefixed.rootOf(link.transport).prefix)]
       : options.replyTo === "any"
         ? [""]
         : options.replyTo
@@ -133,13 +134,19 @@ export const make = (
     exchange.begin()
     const begun = link.wheel.now()
     // The deadline is the request's own, also where the layer was built below another request.
-    const context = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
+    const own = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
+    const context = entry.observed.begin(exchange, own)
     const handling = Effect.scoped(Effect.suspend(() => entry.handle(payload, exchange)))
     stage(exchange, handling, context, (exit) => {
-      meanMillis += (link.wheel.now() - begun - meanMillis) / 8
+      const millis = link.wheel.now() - begun
+      meanMillis += (millis - meanMillis) / 8
+      const settled = () => {
+        entry.observed.end(exchange, exit, millis)
+        end(exchange)
+      }
       const writing = exchange.settle(exit)
-      if (writing === undefined) return end(exchange)
-      stage(exchange, writing, entry.context, () => end(exchange))
+      if (writing === undefined) return settled()
+      stage(exchange, writing, entry.context, settled)
     })
   }
 

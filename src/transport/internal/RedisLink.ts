@@ -395,7 +395,8 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }
     stalled = false
     if (head === queue.length) {
-      if (now - lastSign >= settings.commandTimeoutMillis) write("ping", [], 0, true, () => {})
+      if (settings.defences.heartbeat && now - lastSign >= settings.commandTimeoutMillis)
+        write("ping", [], 0, true, () => {})
       return
     }
     expire(now)

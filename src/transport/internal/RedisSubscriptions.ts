@@ -26,8 +26,10 @@ export interface RedisSubscriptions {
   readonly close: () => void
 }
 
-/** What goes wrong where no caller is left to hear of it. */
+/** What happens where no caller is left to hear of it. */
 export interface Report {
+  /** A frame came, of so many bytes. */
+  readonly received: (bytes: number) => void
   /** Redis refused a target that had been subscribed before. */
   readonly refused: (error: TransportError) => void
   /** `refusal` may have changed. */
@@ -62,6 +64,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
   let ended: TransportError | undefined
 
   const deliver = (receivers: ReadonlyArray<Receive>, frame: Uint8Array, channel: string) => {
+    report.received(frame.byteLength)
     for (let i = 0; i < receivers.length; i++) {
       try {
         receivers[i]!(frame, channel)
@@ -235,7 +238,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
         const receivers = leavingPatterns.get(pattern) ?? patterns.get(pattern)?.receivers
         if (receivers !== undefined) deliver(receivers, frame, name.toString())
       })
-      each(ask)
+      if (settings.defences.resubscribe) each(ask)
     },
     lost: () =>
       each((subscription) => {

@@ -91,7 +91,7 @@ const said: ReadonlyArray<readonly [RegExp, (place: Place) => Advice]> = [
   ],
   [/^NOPERM/, (place) => ["PermissionDenied", grant(place)]],
   [/^DENIED/, () => ["PermissionDenied", "Redis is in protected mode: set a password or a bind address there"]],
-  [/^LOADING/, () => ["Unreachable", "Redis is loading its data: try again, e.g. with Layer.retry"]],
+  [/^LOADING/, () => ["Unreachable", "Redis is loading its data: try again, or give connect a schedule"]],
   [/^READONLY/, () => ["Unreachable", "This Redis is a replica: connect to the master"]],
   [
     /^All sentinels are unreachable.*(WRONGPASS|NOAUTH)/,

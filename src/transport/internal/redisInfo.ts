@@ -23,8 +23,6 @@ export interface Watch {
   readonly explainCut: (strain: Strain, was: (error: TransportError) => void) => void
 }
 
-/** How often the role is asked for. */
-export const roleMillis = 5000
 /** What tells a slow reader from one that was closed for another reason, where Redis itself does not count. */
 const strainedBytes = 262_144
 const strainedMillis = 1000
@@ -95,6 +93,8 @@ export const makeWatch = (settings: Settings): Watch => {
   return {
     start: (both) => {
       links = both
+      const { roleMillis } = settings.defences
+      if (roleMillis === undefined) return
       timer = setInterval(ask, roleMillis)
       timer.unref()
     },

@@ -9,6 +9,7 @@ import * as Glob from "../../contract/Glob.ts"
 import * as Backoff from "../Backoff.ts"
 import type { Options, Tls } from "../RedisPubSub.ts"
 import { TransportError, type WhileDown } from "../Transport.ts"
+import type { Defences } from "./redisDefences.ts"
 
 /** What a connection needs to know. Holds no secret that could be printed: they are inside the two functions. */
 export interface Settings {
@@ -23,11 +24,14 @@ export interface Settings {
   readonly commandTimeoutMillis: number
   readonly maxFrameBytes: number
   readonly maxBytesInFlight: number
+  /** Waits before further attempts at the start, if there are any. */
+  readonly connect: Schedule.Schedule<unknown, TransportError> | undefined
   /** Waits before the attempts to reconnect. */
   readonly reconnect: Schedule.Schedule<unknown, TransportError>
   readonly whileDown: WhileDown | undefined
   /** The address comes from Sentinels, and must be that of a master. */
   readonly sentinels: boolean
+  readonly defences: Defences
   /** Takes the secrets out of a text. */
   readonly scrub: (text: string) => string
   /** Attempts count from 0: each asks another Sentinel first, in case that one is silent. */
@@ -38,9 +42,9 @@ export interface Settings {
 }
 
 /** Checks the options. Returns the settings, or the error with kind `InvalidOptions`. */
-export const resolve = (options: Options): Settings | TransportError => {
+export const resolve = (options: Options, defences: Defences): Settings | TransportError => {
   try {
-    return settings(options)
+    return settings(options, defences)
   } catch (error) {
     if (error instanceof TransportError) return error
     throw error
@@ -50,7 +54,7 @@ export const resolve = (options: Options): Settings | TransportError => {
 const invalid = (detail: string, hint = "") =>
   new TransportError({ kind: "InvalidOptions", operation: "read the options of RedisPubSub", detail, hint, sent: "no" })
 
-const settings = (options: Options): Settings => {
+const settings = (options: Options, defences: Defences): Settings => {
   const url = options.url === undefined ? undefined : readUrl(secretText("url", options.url))
   if (url !== undefined && (options.host ?? options.port ?? options.socketPath) !== undefined) {
     throw invalid("both url and host, port or socketPath are given", "Give one of them")
@@ -100,6 +104,7 @@ const settings = (options: Options): Settings => {
           : `unix://${path}`,
     address,
     sentinels: sentinels !== undefined,
+    defences,
     prefix,
     user: username ?? "default",
     tls: secure !== undefined,
@@ -107,7 +112,8 @@ const settings = (options: Options): Settings => {
     commandTimeoutMillis,
     maxFrameBytes,
     maxBytesInFlight,
-    reconnect: readSchedule(options.reconnect),
+    connect: readSchedule("connect", options.connect),
+    reconnect: readSchedule("reconnect", options.reconnect) ?? Backoff.reconnect,
     whileDown: readWhileDown(options.whileDown),
     scrub: (line) => secrets.reduce((rest, secret) => rest.replaceAll(secret, "***"), line),
     clientOptions: (connectionName, attempt) => ({
@@ -183,9 +189,9 @@ const sentinelOptions = (
   }
 }
 
-const readSchedule = (given: unknown): Schedule.Schedule<unknown, TransportError> => {
-  if (given === undefined) return Backoff.reconnect
-  if (!Schedule.isSchedule(given)) throw invalid("reconnect is no Schedule")
+const readSchedule = (name: string, given: unknown): Schedule.Schedule<unknown, TransportError> | undefined => {
+  if (given === undefined) return undefined
+  if (!Schedule.isSchedule(given)) throw invalid(`${name} is no Schedule`)
   return given as Schedule.Schedule<unknown, TransportError>
 }
 

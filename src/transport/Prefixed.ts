@@ -1,0 +1,65 @@
+/** A view of a transport whose names all bear a further prefix. It has the same link, and callers the same inbox. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Name from "../contract/Name.ts"
+import { Transport } from "./Transport.ts"
+
+type Shape = Transport["Service"]
+
+// One view per prefix, so that whatever a process has once per transport it has once per prefix.
+const views = new WeakMap<Shape, Map<string, Shape>>()
+const roots = new WeakMap<Shape, Shape>()
+
+/** The transport that a view is of; a transport that is no view itself. */
+export const rootOf = (transport: Shape): Shape => roots.get(transport) ?? transport
+
+/** What a view puts before names besides the prefix of its root; empty for a transport that is no view. */
+export const addedBy = (transport: Shape): string => transport.prefix.slice(rootOf(transport).prefix.length)
+
+/**
+ * Views a transport through a prefix. The same prefix gives the same view; a view of a view bears both, the outer one first.
+ *
+ * Errors: throws `InvalidName` for a prefix that cannot begin a name.
+ */
+export const make = (transport: Shape, prefix: string): Shape => {
+  if (prefix === "") return transport
+  Name.check("prefix", prefix)
+  const root = rootOf(transport)
+  const added = addedBy(transport) + prefix
+  const known = views.get(root) ?? new Map<string, Shape>()
+  views.set(root, known)
+  let view = known.get(added)
+  if (view === undefined) {
+    // Inherits: state and capabilities are read anew each time.
+    view = Object.create(root, { prefix: { value: root.prefix + added, enumerable: true } }) as Shape
+    known.set(added, view)
+    roots.set(view, root)
+  }
+  return view
+}
+
+/** Gives the view as the transport of what is provided with it. */
+export const layer = (prefix: string): Layer.Layer<Transport, never, Transport> => {
+  if (prefix !== "") Name.check("prefix", prefix)
+  return Layer.effect(
+    Transport,
+    Effect.map(Transport, (transport) => make(transport, prefix))
+  )
+}
+
+/** Runs an effect on the view: `Prefixed.inside("v2.")(Caller.make(Users))` calls what is served behind the prefix. */
+export const inside =
+  (prefix: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Transport> =>
+    on((transport) => make(transport, prefix), effect)
+
+/** Runs an effect on the transport with no prefix but its own: for a caller, below a prefix, of a service that is not. */
+export const outside = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R | Transport> =>
+  on(rootOf, effect)
+
+const on = <A, E, R>(to: (transport: Shape) => Shape, effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Transport, (transport) => Effect.provideService(effect, Transport, to(transport))) as Effect.Effect<
+    A,
+    E,
+    R | Transport
+  >

@@ -1,0 +1,51 @@
+/**
+ * A process of its own for tests that kill, freeze and block it: `worker.ts serve URL` or `worker.ts call URL`.
+ *
+ * `serve` runs the service below; `call` asks the service `endless` for its stream. Each line of output is one event.
+ */
+import { NodeRuntime } from "@effect/platform-node"
+import { Effect, Layer, Logger, Schema, Stream } from "effect"
+import { Action, Caller, Handlers, Service } from "fiberbus"
+import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
+
+export class Worker extends Service.make(
+  "worker",
+  Action.make("work", { payload: { id: Schema.String, millis: Schema.Finite }, success: { pid: Schema.Finite } }),
+  Action.make("block", { payload: { millis: Schema.Finite, pid: Schema.Finite } })
+) {}
+
+export class Endless extends Service.make("endless", Action.make("count", { progress: { n: Schema.Finite } })) {}
+
+const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
+
+const serve = Layer.effectDiscard(say("ready")).pipe(
+  Layer.provide(
+    Handlers.layer(
+      Worker,
+      {
+        work: ({ id, millis }) =>
+          say(`ran ${id}`).pipe(Effect.andThen(Effect.sleep(millis)), Effect.as({ pid: process.pid })),
+        // The whole process stands still, as by an endless loop; the others of its name do not.
+        block: ({ millis, pid }) =>
+          Effect.sync(() => {
+            if (pid === process.pid) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
+          })
+      },
+      { concurrency: 2 }
+    )
+  )
+)
+
+const call = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const endless = yield* Caller.make(Endless)
+    yield* endless.count.stream({ timeout: "1 minute" }).pipe(Stream.runForEach(() => say("step")))
+  })
+)
+
+if (process.argv[1] === import.meta.filename) {
+  const [role, url = ""] = process.argv.slice(2)
+  const transport = RedisPubSub.layer({ url, commandTimeout: "500 millis" })
+  const program = Layer.provide(role === "call" ? call : serve, transport)
+  NodeRuntime.runMain(Layer.launch(Layer.provide(program, Logger.layer([]))))
+}

@@ -1,0 +1,2 @@
+/** A thread's file that cannot be loaded. */
+throw new Error("broken on purpose")
