@@ -90,7 +90,9 @@ const clock = (world: World, life: Life): Clock.Clock => {
       if (millis <= 0) return Effect.yieldNow
       if (!Number.isFinite(millis)) return Effect.never
       return Effect.callback((resume) => {
-        const cancel = world.at(world.now() + millis, () => life.within(() => resume(Effect.void)))
+        // In whole microseconds, and one at least: what is too little to be added to a number would never pass.
+        const until = Math.max(world.now() + 0.001, Math.ceil((world.now() + millis) * 1_000) / 1_000)
+        const cancel = world.at(until, () => life.within(() => resume(Effect.void)))
         return Effect.sync(cancel)
       })
     }

@@ -200,7 +200,8 @@ export const run = async (plan: Plan, stopped: () => boolean): Promise<Result> =
   const clientsEnded = await world.run(until, () => isOver() || ended())
   if (clientsEnded !== "over") {
     const waiting = running.filter(({ exit, life }) => exit() === undefined && !life.isDead()).map(({ name }) => name)
-    breaks(endsName, `${waiting.join(", ")} did not come to an end`)
+    const stands = clientsEnded === "stuck" ? `, and time stands still at ${world.now()} ms` : ""
+    breaks(endsName, `${waiting.join(", ")} did not come to an end${stands}`)
   }
   // What callers left behind has its own deadlines.
   const resting = () => {

@@ -14,11 +14,14 @@ export interface World {
   /** Calls back in the next turn of this moment: where Effect's scheduler would use `setImmediate`. */
   readonly soon: (act: () => void) => void
   /**
-   * Lets things happen until `isOver`, until nothing is left to happen (`idle`), or until the next thing would be later than `until`
-   * (`late`).
+   * Lets things happen until `isOver`, until nothing is left to happen (`idle`), until the next thing would be later than `until`
+   * (`late`), or until one moment has had {@link maxTurns} turns (`stuck`): something goes round without letting time pass.
    */
-  readonly run: (until: number, isOver: () => boolean) => Promise<"over" | "idle" | "late">
+  readonly run: (until: number, isOver: () => boolean) => Promise<"over" | "idle" | "late" | "stuck">
 }
+
+/** Turns that one moment may have. */
+export const maxTurns = 100_000
 
 interface Event {
   readonly at: number
@@ -91,13 +94,20 @@ export const make = (): World => {
       ready.push(act)
     },
     run: async (until, isOver) => {
+      let moment = now
+      let turns = 0
       while (!isOver()) {
+        if (now > moment) {
+          moment = now
+          turns = 0
+        }
+        if (++turns > maxTurns) return "stuck"
         // As in a real event loop, what this turn brings goes into the next one.
         const acts = ready
         ready = []
         for (const act of acts) act()
         await turn()
-        if (ready.length > 0) continue
+        if (ready.length > 0 || isOver()) continue
         const event = next(until)
         if (typeof event === "string") return event
         event()

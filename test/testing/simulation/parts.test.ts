@@ -63,6 +63,16 @@ describe("World", () => {
     })
   )
 
+  it.live("notices that time does not pass", () =>
+    Effect.promise(async () => {
+      const world = World.make()
+      const round = () => world.soon(round)
+      world.at(5, round)
+      assert.strictEqual(await world.run(100, () => false), "stuck")
+      assert.strictEqual(world.now(), 5)
+    })
+  )
+
   it.live("stops at a time, and when it is told to", () =>
     Effect.promise(async () => {
       const world = World.make()

@@ -30,10 +30,10 @@ const paying = Effect.gen(function* () {
   yield* Effect.exit(shop.pay({ order: 99 }))
 })
 
-type Service = Transport.Transport["Service"]
+type Port = Transport.Transport["Service"]
 
 /** A transport with a bug: what it does otherwise than the one below it. */
-const broken = (bug: (transport: Service) => Partial<Pick<Service, "send" | "subscribe">>) =>
+const broken = (bug: (transport: Port) => Partial<Pick<Port, "send" | "subscribe">>) =>
   Layer.effect(
     Transport.Transport,
     Effect.map(Transport.Transport, (transport) => {
@@ -281,6 +281,13 @@ To see it again: Simulation.run({ …, seed: 2, faults: [{"_tag":"Twice","proces
       })
       assert.deepInclude((yield* withClient(Effect.die(new Error("no")))).violation, { text: "ann failed: Error: no" })
       assert.deepInclude((yield* withClient(Effect.never)).violation, { text: "ann did not come to an end" })
+      // Too little to be added to the time: it passes all the same.
+      const napping = Effect.andThen(Effect.sleep("10 seconds"), Effect.repeat(Effect.sleep(1e-13), { times: 10 }))
+      assert.isUndefined((yield* withClient(napping)).violation)
+      const spinning = Effect.forever(Effect.yieldNow)
+      assert.deepInclude((yield* withClient(spinning)).violation, {
+        text: "ann did not come to an end, and time stands still at 0 ms"
+      })
     })
   )
 })
