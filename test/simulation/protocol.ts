@@ -1,11 +1,18 @@
 /** How a protocol of fiberbus is simulated: many seeds, what must have happened in them, and the same again. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, type Layer, type Scope } from "effect"
-import type { Transport } from "fiberbus"
+import { Effect, type Layer } from "effect"
 import { Simulation } from "fiberbus/testing"
 
-type Services = { readonly [process: string]: Layer.Layer<never, unknown, Transport.Transport> }
-type Clients = { readonly [process: string]: Effect.Effect<unknown, unknown, Transport.Transport | Scope.Scope> }
+/** What a protocol is simulated with; whatever its processes need is `outside`. */
+interface Options extends Simulation.Settings {
+  readonly services: { readonly [process: string]: Layer.Layer<never, unknown, any> }
+  readonly clients: { readonly [process: string]: Effect.Effect<unknown, unknown, any> }
+  readonly outside?: Layer.Layer<any, unknown>
+  readonly seeds: number
+  readonly faults: Simulation.Mix
+}
+
+type Plain = Simulation.Options<{}, {}>
 
 /** `SIMULATION_SEEDS=10` runs ten times as many. */
 const factor = Number(process.env["SIMULATION_SEEDS"] ?? 1)
@@ -17,17 +24,14 @@ const compared = [1, 2, 3]
  * Simulates a protocol with so many seeds. `outcomes` must all have happened, and every kind of fault: a simulation in which nothing
  * goes wrong shows nothing.
  */
-export const protocol = (
-  name: string,
-  options: Simulation.Options<Services, Clients> & { readonly seeds: number; readonly faults: Simulation.Mix },
-  outcomes: ReadonlyArray<string>
-) =>
+export const protocol = (name: string, options: Options, outcomes: ReadonlyArray<string>) =>
   describe(name, () => {
+    const plain = options as unknown as Plain
     it.live(
       `keeps its promises for ${options.seeds} seeds`,
       () =>
         Effect.gen(function* () {
-          const totals = yield* Simulation.check({ ...options, seeds: options.seeds * factor })
+          const totals = yield* Simulation.check({ ...plain, seeds: options.seeds * factor })
           assert.deepStrictEqual(
             outcomes.filter((outcome) => totals.outcomes[outcome] === undefined),
             [],
@@ -44,12 +48,12 @@ export const protocol = (
     it.live("goes the same way each time", () =>
       Effect.gen(function* () {
         for (const seed of compared) {
-          const first = yield* Simulation.run({ ...options, seed })
-          const second = yield* Simulation.run({ ...options, seed })
+          const first = yield* Simulation.run({ ...plain, seed })
+          const second = yield* Simulation.run({ ...plain, seed })
           assert.isAbove(first.trace.length, 1_000)
           assert.isTrue(first.trace === second.trace, `seed ${seed}`)
           // What went wrong is all there is to a run: as a list it does the same.
-          const replayed = yield* Simulation.run({ ...options, seed, faults: first.faults })
+          const replayed = yield* Simulation.run({ ...plain, seed, faults: first.faults })
           assert.isTrue(replayed.trace === first.trace, `the faults of seed ${seed}`)
         }
       })
