@@ -61,6 +61,8 @@ export const make = (
   }).pipe(Effect.provideService(Clock.Clock, clock))
 
   return {
+    name,
+    transport: link.transport.name,
     get running() {
       return mount.running()
     },
