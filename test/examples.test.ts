@@ -319,6 +319,32 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "",
     "share keeps its deadline: yes",
     "share leaves nothing open: yes"
+  ],
+  // How many, and which seed, follows from every frame that is sent.
+  "39_simulation.ts": [
+    "1100 calls in 100 runs, and every promise was kept",
+    /^ {2}Success {10}\d+$/,
+    /^ {2}\w+ +\d+$/,
+    /^ {2}\w+ +\d+$/,
+    /^ {2}\w+ +\d+$/,
+    /^ {2}\w+ +\d+$/,
+    "",
+    /^seed \d+ breaks "nobody is charged twice": ann#\d+ is charged twice$/,
+    "",
+    /^It takes 1 of \d+ faults:$/,
+    /^ {2}frame \d+ of ann arrives twice$/,
+    "",
+    "     ms  shop          ann",
+    /^ +\d+ {2}│ {13}● {13}ann#\d+: shop\.pay$/,
+    /^ +\d+ {2}│◀─{12}┤ {13}pay ann#\d+$/,
+    /^ +\d+ {2}● {13}│ {13}runs ann#\d+$/,
+    /^ +\d+ {2}● {13}│ {13}charged "id1-\w+"$/,
+    /^ +\d+ {2}│◀─{12}┤ {13}pay ann#\d+, sent at \d+, again$/,
+    /^ +\d+ {2}● {13}│ {13}runs ann#\d+$/,
+    /^ +\d+ {2}● {13}│ {13}charged "id1-\w+"$/,
+    /^ +\d+ {2}│ {13}│ {13}✗ ann#\d+ is charged twice$/,
+    "",
+    /^To see it again: Simulation\.run\(\{ …, seed: \d+, faults: \[\{"_tag":"Twice","process":"ann","frame":\d+\}\] \}\)$/
   ]
 }
 

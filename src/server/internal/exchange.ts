@@ -1,5 +1,6 @@
 /** One message that is being handled, from its arrival to its final answer. */
 import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -38,8 +39,8 @@ export interface Link {
   readonly outbox: Outbox
   /** What metrics are counted in. */
   readonly metrics: Context.Context<never>
-  /** False below a test's clock. */
-  readonly isRealTime: boolean
+  /** What a shutdown goes by. Nothing below `TestClock`, which nobody moves any more when its layers close. */
+  readonly shutDownClock: Clock.Clock | undefined
   /** What waits or runs and whose caller may still speak to it: by inbox and request id. */
   readonly cancellable: Map<string, Exchange>
 }
