@@ -272,6 +272,44 @@ describe("an action with items", () => {
   )
 })
 
+describe("a step that is too large for a frame", () => {
+  const Large = Service.make(
+    "large",
+    Action.make("items", { items: Schema.String }),
+    Action.make("steps", { progress: Schema.String })
+  )
+
+  it.effect("ends the call, and its producer stops at once", () =>
+    Effect.gen(function* () {
+      const over = yield* Queue.unbounded<Exit.Exit<unknown, unknown>>()
+      const layer = Handlers.layer(Large, {
+        items: () =>
+          Stream.fromArray(["a", "x".repeat(2_000), ...Array.from({ length: 100 }, () => "b")]).pipe(
+            Stream.onExit((exit) => Queue.offer(over, exit))
+          ),
+        steps: (_, { progress }) =>
+          Effect.andThen(progress("x".repeat(2_000)), Effect.forever(progress("b"))).pipe(
+            Effect.onExit((exit) => Queue.offer(over, exit))
+          )
+      })
+      yield* Effect.gen(function* () {
+        const large = yield* Caller.make(Large)
+        for (const call of [
+          Stream.runDrain(large.items({ window: 8 })),
+          Stream.runDrain(large.steps.stream()),
+          Stream.runDrain(large.steps.stream({ window: 1 })),
+          // By a caller that does not count them.
+          large.steps()
+        ]) {
+          const error = yield* reasonOf(call)
+          assert.deepInclude(error, { _tag: "PayloadTooLarge", started: "yes" })
+          assert.isTrue(Exit.hasInterrupts(yield* Queue.take(over)))
+        }
+      }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layerOptions({ maxFrameBytes: 1_024 })))))
+    })
+  )
+})
+
 describe("the numbers of steps", () => {
   const lost = (index: number) =>
     Effect.gen(function* () {

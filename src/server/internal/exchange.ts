@@ -304,6 +304,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       const text = stringify(json)
       if (this.steps !== undefined && status === "success" && !final) return this.steps.write([text])
       this.steps?.flush()
+      if (this.stopped) return Effect.void
       if (final) this.answered = true
       return Effect.callback<void>((resume) => this.write(status, text, final, () => resume(Effect.void)))
     })
@@ -337,10 +338,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
     const asked = Effect.suspend((): Effect.Effect<unknown, AskError> => {
       if (!this.envelope.answers || this.cancelKey === undefined) return Effect.fail(failed("NobodyAnswers"))
       return Effect.flatMap(Effect.orDie(ask.encode(question)), (json) => {
-        if (this.stopped) return Effect.fail(failed("NobodyAnswers", over))
-        if (this.answered) return Effect.die(this.alreadyAnswered())
         const text = stringify(json)
         this.steps?.flush()
+        if (this.stopped) return Effect.fail(failed("NobodyAnswers", over))
+        if (this.answered) return Effect.die(this.alreadyAnswered())
         const send = (id: number) => this.write("success", text, false, undefined, { ask: { id, name } })
         return Effect.flatMap(
           questions.ask(send) ?? Effect.fail(failed("TooMany")),
@@ -412,6 +413,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   private answer(status: "success" | "error", payload: string) {
     if (this.answered) return
     this.steps?.flush()
+    // What is flushed may be too large, and then it was answered with that.
+    if (this.answered) return
     this.answered = true
     this.write(status, payload, true, undefined)
   }
@@ -445,7 +448,12 @@ export class Exchange extends TimerWheel.Entry implements Request {
         maxBytes: maxFrameBytes
       })
       link.log(Effect.logWarning(`fiberbus: ${this.label}: ${reason.message}`))
-      // Progress that cannot be sent ends the call: a caller must not take what is left for the whole.
+      // Progress that cannot be sent ends the call: a caller must not take what is left for the whole. Its handler goes on to no
+      // purpose, and may be what runs right now: it is stopped as soon as it lets go.
+      if (!final) {
+        this.stopped = true
+        queueMicrotask(() => this.stop())
+      }
       this.answered = true
       frame = Envelope.writeReply(
         "error",
