@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, SchemaGetter, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, type CallError, Caller, Handlers, Memory, Response, Retry, Service, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
@@ -420,6 +420,28 @@ describe("progress", () => {
           events.map((event) => event.value),
           [1, { error: "careful" }, 2, undefined]
         )
+      }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layer))))
+    })
+  )
+})
+
+describe("items whose schema takes time", () => {
+  it.effect("have the stream's time to be read, whenever they come", () =>
+    Effect.gen(function* () {
+      const Slow = Schema.Finite.pipe(
+        Schema.decodeTo(Schema.Finite, {
+          decode: SchemaGetter.transformEffect((n: number) => Effect.as(Effect.sleep("300 millis"), n)),
+          encode: SchemaGetter.passthrough()
+        })
+      )
+      const Slowly = Service.make("slowly", Action.make("tick", { items: Slow }))
+      const layer = Handlers.layer(Slowly, {
+        tick: () => Stream.make(1, 2, 3).pipe(Stream.tap(() => Effect.sleep("800 millis")))
+      })
+      yield* Effect.gen(function* () {
+        const slowly = yield* Caller.make(Slowly)
+        const all = yield* Effect.forkChild(Stream.runCollect(slowly.tick({ timeout: "3 seconds" })))
+        assert.deepStrictEqual(yield* timePasses(all, 100), [1, 2, 3])
       }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layer))))
     })
   )

@@ -281,7 +281,9 @@ export abstract class Call extends Pending {
     const fitted = Effect.catchCause(decoded, (cause) => Effect.fail(failure(method, mismatch(part, cause), "yes")))
     if (Exit.isExit(decoded)) return fitted
     const late = () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "yes")
-    return within(this.expiresAt - method.inbox.now(), late)(fitted)
+    // A stream of items has its time again with each of them.
+    const left = method.items === undefined ? this.expiresAt - method.inbox.now() : timeoutMillis
+    return within(left, late)(fitted)
   }
 }
 
