@@ -66,6 +66,27 @@ const timePasses = <A, E>(fiber: Fiber.Fiber<A, E>, step = 500) =>
   })
 
 describe("an action with items", () => {
+  it.effect("is told of no more room when it has ended", () =>
+    Effect.gen(function* () {
+      const { layer, over, scripted } = yield* withScript({})
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.make(Numbers)
+        const seen = yield* Queue.unbounded<number>()
+        const gate = yield* Deferred.make<void>()
+        const stream = yield* numbers.count({ to: 30 }, { window: 40 }).pipe(
+          Stream.rechunk(1),
+          Stream.runForEach((n) => Effect.andThen(Queue.offer(seen, n), Deferred.await(gate))),
+          Effect.forkChild
+        )
+        yield* over
+        yield* Scripted.turns()
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(stream)
+        assert.deepStrictEqual(scripted.controls, [])
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
   it.effect("brings them in order, and nothing else", () =>
     Effect.gen(function* () {
       const { layer } = yield* onMemory

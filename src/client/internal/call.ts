@@ -307,6 +307,8 @@ export class Waiting extends Call {
   }
 
   override end(outcome: Outcome) {
+    // What the consumer still takes makes room for nothing.
+    this.flow?.forget()
     this.resume(outcome)
   }
 
@@ -416,7 +418,7 @@ class Once extends Waiting {
   override end(outcome: Outcome) {
     if (this.counted) return
     this.counted = true
-    this.resume(Observed.ended(this, outcome))
+    super.end(Observed.ended(this, outcome))
   }
 
   /** Its fiber was interrupted. */
