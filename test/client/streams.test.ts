@@ -424,6 +424,17 @@ describe("progress", () => {
     })
   )
 
+  it.effect("goes on after the last word about room was lost, when the service says that it runs", () =>
+    Effect.gen(function* () {
+      const { layer } = yield* withScript({ control: (index) => (index === 0 ? "lost" : "arrives") })
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.make(Numbers)
+        const stream = numbers.steps.stream({ to: 8 }, { window: 4 })
+        assert.lengthOf(yield* timePasses(yield* Effect.forkChild(Stream.runCollect(stream))), 9)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
   it.effect("counts a warning sent by hand as none of its steps", () =>
     Effect.gen(function* () {
       const Warned = Service.make("warned", Action.make("go", { progress: Schema.Json }))

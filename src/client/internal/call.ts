@@ -321,7 +321,11 @@ export class Waiting extends Call {
       // A frame that comes twice; what is no step has no number of its own.
       if (extension.seq < flow.next) return
     }
-    if (extension?.alive) return
+    if (extension?.alive) {
+      // A stream of items speaks by itself; for what has a deadline this is the one sign that a word about room was lost.
+      if (this.method.items === undefined) flow?.remind()
+      return
+    }
     if (extension?.ask !== undefined) return this.onAsk(extension.ask, reply.payload)
     if (flow === undefined) return
     const steps: ReadonlyArray<unknown> =
