@@ -508,6 +508,88 @@ describe("several processes of one name", () => {
   )
 })
 
+describe("a stream that one of several processes refuses", () => {
+  const Runs = Service.make("runs", Action.make("list", { items: { run: Schema.Finite, n: Schema.Finite } }))
+
+  /** A process that lists the number of the run with each item, and others that refuse the first request, or answer it late. */
+  const processes = Effect.fnUntraced(function* (patience: number) {
+    const broker = Memory.makeBroker()
+    const process = () => Layer.fresh(Memory.layerOptions({ broker }))
+    const over = yield* Queue.unbounded<Exit.Exit<unknown, unknown>>()
+    let runs = 0
+    const lists = Handlers.layer(Runs, {
+      list: () => {
+        const run = ++runs
+        return Stream.fromEffect(Effect.sleep(patience)).pipe(
+          Stream.flatMap(() => Stream.range(1, 100)),
+          Stream.map((n) => ({ run, n })),
+          Stream.onExit((exit) => Queue.offer(over, exit))
+        )
+      }
+    })
+    const refuses = Layer.effectDiscard(
+      Effect.gen(function* () {
+        const transport = yield* Transport.Transport
+        let requests = 0
+        yield* transport.subscribe({ _tag: "Channel", channel: "runs" }, (frame) => {
+          const { action, reply_to, request_id } = JSON.parse(String(frame))
+          if (action === undefined) return
+          const say = (reply: object, by: string) =>
+            transport.send(reply_to, JSON.stringify({ ...reply, request_id, fiberbus: { v: 1, by, seq: 0 } }), () => {})
+          const payload = { error: "busy", reason: { _tag: "Busy", retryAfterMillis: 1 }, started: "no" }
+          if (++requests === 1) say({ status: "error", payload, final: true }, "one that is busy")
+          // It was on its way when the call was tried again.
+          else say({ status: "success", payload: { run: 0, n: 1 }, final: false }, "one that was slow")
+        })
+      })
+    )
+    const layer = Layer.mergeAll(
+      lists.pipe(Layer.provide(process())),
+      refuses.pipe(Layer.provide(process())),
+      process()
+    )
+    return { layer, over: Queue.take(over) }
+  })
+
+  const itemsOf = (run: number) => Array.from({ length: 100 }, (_, i) => ({ run, n: i + 1 }))
+
+  it.effect("is stopped in those that began with it", () =>
+    Effect.gen(function* () {
+      const { layer, over } = yield* processes(0)
+      yield* Effect.gen(function* () {
+        const runs = yield* Caller.make(Runs)
+        assert.deepInclude(yield* reasonOf(Stream.runDrain(runs.list({ window: 8 }))), { _tag: "Busy", started: "no" })
+        assert.isTrue(Exit.hasInterrupts(yield* over))
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("brings the items of one run where it would be tried again", () =>
+    Effect.gen(function* () {
+      const { layer, over } = yield* processes(0)
+      yield* Effect.gen(function* () {
+        const runs = yield* Caller.make(Runs, { policies: [Retry.policy()] })
+        const list = yield* Effect.forkChild(Stream.runCollect(runs.list({ window: 8 })))
+        assert.deepStrictEqual(yield* timePasses(list, 100), itemsOf(1))
+        assert.isTrue(Exit.isSuccess(yield* over))
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("brings the items of one run where it is tried again before the first has any", () =>
+    Effect.gen(function* () {
+      const { layer, over } = yield* processes(3_000)
+      yield* Effect.gen(function* () {
+        const runs = yield* Caller.make(Runs, { policies: [Retry.policy()] })
+        const list = yield* Effect.forkChild(Stream.runCollect(runs.list({ window: 8 })))
+        assert.deepStrictEqual(yield* timePasses(list, 100), itemsOf(2))
+        assert.isTrue(Exit.hasInterrupts(yield* over))
+        assert.isTrue(Exit.isSuccess(yield* over))
+      }).pipe(Effect.provide(layer))
+    })
+  )
+})
+
 describe("a Daebus caller of an action with items", () => {
   it.effect("gets a frame for each, and one for the end", () =>
     Effect.gen(function* () {

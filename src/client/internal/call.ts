@@ -335,6 +335,11 @@ export class Waiting extends Call {
     this.offer(flow, steps)
   }
 
+  /** Whether a handler is known to run for this stream, so that no other one may be begun. */
+  get isStreaming() {
+    return this.flow !== undefined && this.started
+  }
+
   override onReply(reply: Envelope.Reply) {
     const { extension, ok } = reply
     if (ok && this.flow !== undefined && extension !== undefined && extension.seq > this.flow.next) {
@@ -418,6 +423,12 @@ export class Waiting extends Call {
 /** A call that is one attempt. */
 class Once extends Waiting {
   private counted = false
+
+  override onReply(reply: Envelope.Reply) {
+    // Nobody takes the steps of others that have begun, of several processes of one name.
+    if (this.flow !== undefined && !this.started && !reply.ok) this.tell({ ...this.about(), _tag: "Cancel" })
+    super.onReply(reply)
+  }
 
   override end(outcome: Outcome) {
     if (this.counted) return

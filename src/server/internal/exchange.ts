@@ -425,9 +425,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
 
   private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
-    const { answers, credit } = this.envelope
+    const { answers, attempt, credit } = this.envelope
     if (credit === undefined && !answers && !besides.alive) return undefined
-    return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...besides }
+    const which = attempt > 1 ? { attempt } : undefined
+    return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...which, ...besides }
   }
 
   private write(
