@@ -426,7 +426,9 @@ class Once extends Waiting {
 
   override onReply(reply: Envelope.Reply) {
     // Nobody takes the steps of others that have begun, of several processes of one name.
-    if (this.flow !== undefined && !this.started && !reply.ok) this.tell({ ...this.about(), _tag: "Cancel" })
+    const { extension, ok } = reply
+    if (this.flow !== undefined && !this.started && !ok && extension !== undefined)
+      this.tell({ ...this.about(), _tag: "Cancel" })
     super.onReply(reply)
   }
 
