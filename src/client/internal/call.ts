@@ -401,12 +401,14 @@ export class Waiting extends Call {
     }
     let fits = true
     for (const step of steps) {
-      const value =
-        codec === undefined
-          ? Exit.succeed(step)
-          : this.fitting(items === undefined ? "progress" : "items", codec.decode(step))
+      const decoded = codec === undefined ? Exit.succeed(step) : codec.decode(step)
+      const value = this.fitting(items === undefined ? "progress" : "items", decoded)
       if (Exit.isExit(value) && Exit.isSuccess(value)) events.push(toEvent(value.value))
-      else
+      // It is how the call ends, unless those before it are too many.
+      else if (Exit.isExit(decoded) && ready()) {
+        this.cancel()
+        return this.end(value)
+      } else
         fits &&=
           ready() &&
           flow.offer(
