@@ -36,7 +36,7 @@ const program = Effect.gen(function* () {
   yield* oven.bake({ minutes: 20 })
   yield* oven.bake({ minutes: 30 })
   // One that takes too long, and one that finds the oven full.
-  const slow = yield* Effect.forkChild(Effect.exit(oven.bake({ minutes: 600 }, { timeout: "200 millis" })))
+  const slow = yield* Effect.forkChild(Effect.exit(oven.bake({ minutes: 600 }, { timeout: "2 seconds" })))
   yield* Effect.sleep("20 millis")
   yield* Effect.exit(oven.bake({ minutes: 10 }))
   yield* Console.log("While one is in flight:")

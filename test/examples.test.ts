@@ -593,6 +593,7 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       assertWell(served)
       assertTranscript(served.stdout, [
         "server  ready",
+        /^server {2}fiberbus: serving reports over redis:/,
         "server  writes sales",
         "server  fiberbus: shutting down, 1 running and 0 waiting",
         "server  has written sales",
