@@ -535,6 +535,39 @@ describe("a process that has gone", () => {
 })
 
 describe("a service that shuts down", () => {
+  for (const policies of [[], [Retry.policy()]]) {
+    it.effect(`hears who leaves its stream, ${policies.length === 0 ? "without" : "under"} policies`, () =>
+      Effect.gen(function* () {
+        const { layer, over } = yield* serving
+        const scripted = Scripted.make({})
+        const service = yield* Scope.make()
+        yield* Effect.gen(function* () {
+          yield* Layer.buildWithScope(layer, service)
+          const numbers = yield* Caller.make(Numbers, { policies })
+          const begun = yield* Deferred.make<void>()
+          const stream = yield* numbers.forever({ window: 4 }).pipe(
+            Stream.runForEach(() => Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)),
+            Effect.forkChild
+          )
+          yield* Deferred.await(begun)
+          const closed = yield* Effect.forkChild(Scope.close(service, Exit.void), { startImmediately: true })
+          yield* Scripted.turns()
+          yield* Fiber.interrupt(stream)
+          assert.isTrue(Exit.hasInterrupts(yield* over))
+          // Its channel is left by now; that of the process is heard until the last handler has ended.
+          const takenBack = scripted.controls
+            .map(({ fiberbus }) => fiberbus)
+            .filter(({ cancel }) => cancel !== undefined)
+          assert.deepStrictEqual(
+            takenBack.map(({ by }) => by === undefined),
+            [true, false]
+          )
+          yield* Fiber.join(closed)
+        }).pipe(Effect.provide(scripted.layer))
+      })
+    )
+  }
+
   it.effect("goes on with the streams that are open, for the grace", () =>
     Effect.gen(function* () {
       const { layer, over } = yield* serving

@@ -13,7 +13,6 @@ import * as Action from "../../contract/Action.ts"
 import * as Deadline from "../../policy/Deadline.ts"
 import * as Policy from "../../policy/Policy.ts"
 import type { TransportError } from "../../transport/Transport.ts"
-import * as Control from "../../wire/Control.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
@@ -70,6 +69,7 @@ class Attempts {
   private waiting = false
   private closed = false
   private late: Late | undefined = undefined
+  private last: Attempt | undefined = undefined
 
   constructor(...[method, json, settings, flow, inquiry]: Parameters<Call.Run>) {
     this.method = method
@@ -102,13 +102,14 @@ class Attempts {
     if (left <= 0) return Effect.fail(this.failure(this.timeout(), "no"))
     this.deafen()
     // Those that have begun with a stream count their steps each for itself: only the next attempt's are taken.
-    if (this.flow !== undefined && this.number > 0) this.cancel()
+    if (this.flow !== undefined) this.last?.takeBack()
     this.answered = false
     this.waiting = true
     this.number++
     if (this.number > 1) Observed.retried(this.settings, this.number, fiber)
     const outcome = Effect.callback<any, any>((resume) => {
       const attempt = new Attempt(this, resume)
+      this.last = attempt
       Call.begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })
       return Effect.sync(() => this.abandon(attempt))
     })
@@ -159,15 +160,10 @@ class Attempts {
   /** Takes the call out of the table. The service is told where the caller has gone. */
   close(exit: Exit.Exit<unknown, unknown>) {
     this.closed = true
+    const call = this.late?.isStreaming ? this.late : this.last
     this.deafen()
-    if (this.number === 0 || this.answered) return
-    if (this.flow !== undefined || Exit.hasInterrupts(exit)) this.cancel()
-  }
-
-  private cancel() {
-    const { channel, inbox } = this.method
-    const cancel = { _tag: "Cancel" as const, replyTo: inbox.channel, requestId: this.id, by: undefined }
-    inbox.transport.send(channel, Control.write(cancel), () => {})
+    if (this.answered) return
+    if (this.flow !== undefined || Exit.hasInterrupts(exit)) call?.takeBack()
   }
 
   /** A stream's steps are those of its last attempt. */

@@ -214,7 +214,11 @@ export abstract class Call extends Pending {
 
   /** Nobody waits any more: the service is told, so that it can stop. */
   cancel() {
-    if (!this.method.inbox.leave(this) || this.held !== undefined) return
+    if (this.method.inbox.leave(this) && this.held === undefined) this.takeBack()
+  }
+
+  /** Tells all that may have begun. */
+  takeBack() {
     this.tell({ ...this.about(), _tag: "Cancel", by: undefined })
     // It may hear its service's channel no more, as it shuts down.
     if (this.by !== undefined) this.tell({ ...this.about(), _tag: "Cancel" })
