@@ -73,9 +73,12 @@ type Arguments<Payload, Options> = 0 extends 1 & Payload
       ? [payload?: Payload, options?: Options]
       : [payload: Payload, options?: Options]
 
-type Conversing<A extends Action.Any, Options, R> = [Action.Payload<A>] extends [void]
-  ? [options: Options & { readonly answers: AnswersOf<A, R> }]
-  : [payload: Action.Payload<A>, options: Options & { readonly answers: AnswersOf<A, R> }]
+// Any payload extends void as well, and yet is one.
+type Conversing<A extends Action.Any, Options, R> = 0 extends 1 & Action.Payload<A>
+  ? [payload: any, options: Options & { readonly answers: AnswersOf<A, R> }]
+  : [Action.Payload<A>] extends [void]
+    ? [options: Options & { readonly answers: AnswersOf<A, R> }]
+    : [payload: Action.Payload<A>, options: Options & { readonly answers: AnswersOf<A, R> }]
 
 /** One action, ready to be called. */
 export interface Method<A extends Action.Any> {
