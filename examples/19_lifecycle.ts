@@ -30,7 +30,7 @@ const AppLive = Layer.mergeAll(
 ).pipe(Lifecycle.managed)
 
 const program = Effect.gen(function* () {
-  // In earnest this is Layer.launch(AppLive): it serves from the first moment, also while it waits.
+  // In earnest this is Main.run(AppLive): it serves from the first moment, also while it waits.
   const app = yield* Effect.forkScoped(Layer.launch(AppLive))
   const shop = yield* Caller.make(Shop)
   const health = Effect.flatMap(shop.health(), (health) => Console.log(`health    ${health}`))

@@ -477,6 +477,21 @@ describe("examples", () => {
     }
   })
 
+  it("stand in the table of their README, in order, with a file that starts them", () => {
+    const readme = Fs.readFileSync(Path.join(folder, "README.md"), "utf8")
+    const started = Array.from(
+      readme.matchAll(/^\| (\d\d) \| .+ \| (?:no|yes|optional: .+) \| `examples\/(\S+?)`.* \|$/gm)
+    )
+    assert.deepStrictEqual(
+      started.map(([, , file]) => file!.split("/")[0]!),
+      [...examples, ...folders].sort()
+    )
+    for (const [, number, file] of started) {
+      assert.isTrue(file!.startsWith(`${number}_`), file)
+      assert.isTrue(Fs.existsSync(Path.join(folder, file!)), file)
+    }
+  })
+
   it("have no part that is not used", () => {
     for (const [part, user] of Object.entries(parts)) {
       const files = Fs.readdirSync(Path.join(folder, part))

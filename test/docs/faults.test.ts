@@ -5,26 +5,24 @@ import { assert, describe, it } from "vitest"
 const root = resolve(import.meta.dirname, "../..")
 const faults = readFileSync(resolve(root, "docs/faults.md"), "utf8")
 
-interface Row {
-  readonly cells: ReadonlyArray<string>
-  readonly tests: ReadonlyArray<{ readonly file: string; readonly title: string }>
-}
+/** The cells of a text's tables, row by row, without their headings. */
+const cellsOf = (text: string): ReadonlyArray<ReadonlyArray<string>> =>
+  text
+    .split("\n")
+    .filter((line) => line.startsWith("| ") && !line.startsWith("| --") && !line.startsWith("| # "))
+    .map((line) => line.slice(2, -2).split(" | "))
 
-/** The rows of all tables: the last cell names tests. */
-const rows: ReadonlyArray<Row> = faults
-  .split("\n")
-  .filter((line) => line.startsWith("| ") && !line.startsWith("| --") && !/^\| (#|fault) /.test(line))
-  .map((line) => {
-    const cells = line.slice(2, -2).split(" | ")
-    const tests = cells
-      .at(-1)!
-      .split("<br>")
-      .flatMap((reference) => {
-        const [, file, title] = /^`([\w/]+)` (.+)$/.exec(reference) ?? []
-        return file === undefined || title === undefined ? [] : [{ file, title }]
-      })
-    return { cells, tests }
-  })
+const [whatHappens, theTests] = faults.split("\n## The tests\n") as [string, string]
+
+/** What users see: number, fault, outcome. */
+const rows = cellsOf(whatHappens)
+
+/** The tests by the number of their row. */
+const tests = cellsOf(theTests).map(([number, file, title]) => ({
+  number: number!,
+  file: /^`([\w/]+)`$/.exec(file!)?.[1] ?? "",
+  title: title ?? ""
+}))
 
 const escaped = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
 
@@ -39,31 +37,41 @@ const hasText = (source: string, title: string) =>
   })
 
 /** Whether a test of this title is in a file of the tests. */
-const exists = ({ file, title }: Row["tests"][number]) => {
+const exists = ({ file, title }: { readonly file: string; readonly title: string }) => {
   const path = resolve(root, "test", `${file}.test.ts`)
   return existsSync(path) && hasText(readFileSync(path, "utf8"), title)
 }
 
 describe("docs/faults.md", () => {
   it("has the 86 faults of the failure model, in order", () => {
-    const numbers = rows.flatMap(({ cells: [first] }) => (/^\d+$/.test(first!) ? [Number(first)] : []))
+    const numbers = rows.flatMap(([first]) => (/^\d+$/.test(first!) ? [Number(first)] : []))
     assert.deepStrictEqual(
       numbers,
       Array.from({ length: 86 }, (_, i) => i + 1)
     )
   })
 
-  it("names for each fault a test that exists", () => {
-    const missing = rows.flatMap(({ tests }) => tests.filter((test) => !exists(test)))
-    assert.deepStrictEqual(missing, [])
+  it("says of each, once, what happens", () => {
+    assert.strictEqual(new Set(rows.map(([number]) => number)).size, rows.length)
+    for (const row of [...rows, ...cellsOf(theTests)]) {
+      assert.lengthOf(row, 3, row[0])
+      assert.isTrue(
+        row.every((cell) => cell.trim() !== "" && !cell.includes("<br>")),
+        row[0]
+      )
+    }
+  })
+
+  it("names for each a test that exists", () => {
     assert.deepStrictEqual(
-      rows.filter(({ tests }) => tests.length === 0),
+      tests.filter((test) => !exists(test)),
       []
     )
-    // Nothing stands beside the references that was not read as one.
-    for (const { cells, tests } of rows) {
-      assert.lengthOf(cells.at(-1)!.split("<br>"), tests.length, cells[0])
-    }
+    // In the order of the rows: none is without a test, and no test without its row.
+    assert.deepStrictEqual(
+      [...new Set(tests.map(({ number }) => number))],
+      rows.map(([number]) => number)
+    )
   })
 
   it("is checked by something that can fail", () => {

@@ -15,6 +15,16 @@ describe("docs", () => {
     })
   }
 
+  it("says in api.md what each subpath of the package is for", () => {
+    const { exports } = JSON.parse(readFileSync(resolve(folder, "../package.json"), "utf8"))
+    const subpaths = Object.keys(exports).map((path) => `\`${join("fiberbus", path)}\``)
+    const rows = read("api.md").split("## What to import from where")[1]!
+    assert.deepStrictEqual(
+      subpaths.filter((path) => !rows.includes(path)),
+      []
+    )
+  })
+
   it("has an example, or a test of the wire, for each feature of Daebus", () => {
     const [features] = read("daebus.md").split("## What differs on purpose")
     const rows = features!.split("\n").filter((line) => line.startsWith("| ") && !line.startsWith("| ---"))
