@@ -231,7 +231,7 @@ const make = Effect.fnUntraced(function* (
         show(tick)
         yield* Ticks.until(tick.atMillis)
         if (!followed.current().paused) runs.ask(tick)
-        tick = yield* ticks(Math.max(tick.atMillis, clock.currentTimeMillisUnsafe()))
+        tick = Ticks.after(tick, yield* ticks(Math.max(tick.atMillis, clock.currentTimeMillisUnsafe())))
       }
       show(undefined)
       yield* Effect.logDebug(`fiberbus: the schedule of the background task ${name} has ended`)

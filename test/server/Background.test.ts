@@ -185,6 +185,15 @@ describe("The schedule of a background task", () => {
     })
   )
 
+  it.effect("that has no waits ticks once a millisecond, and leaves the process time for others", () =>
+    Effect.gen(function* () {
+      const { task } = yield* handleOf(Background.layer(Task, Schedule.forever, Effect.succeed("ran")))
+      yield* TestClock.adjust("10 millis")
+      const { runs, skipped } = yield* task.state
+      assert.strictEqual(runs.succeeded + skipped, 11)
+    })
+  )
+
   it.effect("that breaks on the way is told, and the task stays", () =>
     Effect.gen(function* () {
       const { lines, layer } = yield* logged
