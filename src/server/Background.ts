@@ -203,7 +203,7 @@ const make = Effect.fnUntraced(function* (
     name,
     effect: Apart.traced(Effect.scoped(effect), `background ${name}`, context) as Effect.Effect<unknown, unknown>,
     context,
-    limit: typeof overlap === "object" ? Math.max(1, overlap.beside) : 1,
+    limit: typeof overlap === "object" ? Math.max(1, Math.floor(overlap.beside) || 1) : 1,
     queue: overlap === "queue",
     lease: options.oncePerFleet === true ? {} : options.oncePerFleet || undefined,
     onEnd: (startedAt, outcome, exit, millis) => {

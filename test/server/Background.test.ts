@@ -254,6 +254,15 @@ describe("A tick that meets a run", () => {
       assert.deepInclude(yield* task.state, { running: 3, skipped: 2 })
     })
   )
+
+  it.effect("has a limit of one where that is no number", () =>
+    Effect.gen(function* () {
+      const { effect } = yield* runs
+      const { task } = yield* handleOf(Background.layer(Task, minute, effect, { overlap: { beside: Number("many") } }))
+      yield* TestClock.adjust("2 minutes")
+      assert.deepInclude(yield* task.state, { running: 1, skipped: 1 })
+    })
+  )
 })
 
 describe("A run that fails", () => {
