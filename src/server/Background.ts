@@ -111,7 +111,10 @@ export interface Handle<out A = unknown, out E = unknown> {
   /** Lets ticks pass without a run until {@link resume}. What runs goes on. */
   readonly pause: Effect.Effect<void>
   readonly resume: Effect.Effect<void>
-  /** Takes another schedule from now on, in place of one that goes on or has ended. Fails as the schedule's first step does. */
+  /**
+   * Takes another schedule from now on, in place of one that goes on or has ended. Fails as the schedule's first step does. Nothing
+   * else happens once the task's Layer has closed.
+   */
   readonly reschedule: <ES, RS>(schedule: Schedule.Schedule<unknown, unknown, ES, RS>) => Effect.Effect<void, ES, RS>
   readonly state: Effect.Effect<State<A, E>>
   /** The present state, then each change. A reader that falls behind by more than 16 misses the oldest. */
@@ -243,11 +246,16 @@ const make = Effect.fnUntraced(function* (
       Effect.annotateLogs("task", name)
     )
 
+  let closed = false
+  yield* Effect.addFinalizer(() => Effect.sync(() => show(undefined)))
   const driver = yield* FiberHandle.make<void, never>()
+  yield* Effect.addFinalizer(() => Effect.sync(() => (closed = true)))
   const follow = Effect.fnUntraced(function* <ES, RS>(schedule: Schedule.Schedule<unknown, unknown, ES, RS>) {
     const ticks = yield* Ticks.make(schedule)
     // Here, so that a schedule which cannot even begin is known to whoever gave it.
     const first = yield* ticks(clock.currentTimeMillisUnsafe())
+    // A driver that is closed would interrupt whoever asks.
+    if (closed) return
     yield* FiberHandle.run(driver, Effect.provideContext(drive(ticks, first), context))
   })
   yield* follow(schedule)

@@ -475,6 +475,19 @@ describe("When the Layer of a task closes", () => {
     })
   )
 
+  it.effect("a handle is of no use any more, and of no harm", () =>
+    Effect.gen(function* () {
+      const { task, close } = yield* handleOf(Background.layer(Task, minute, Effect.succeed("ran")))
+      yield* close
+      yield* task.pause
+      yield* task.resume
+      yield* task.reschedule(minute)
+      assert.strictEqual((yield* Effect.flip(task.runNow)).reason, "Closed")
+      yield* TestClock.adjust("1 hour")
+      assert.deepInclude(yield* task.state, { nextAt: undefined, running: 0, last: undefined })
+    })
+  )
+
   it.effect("nothing ticks any more", () =>
     Effect.gen(function* () {
       const count = yield* Ref.make(0)

@@ -1,6 +1,20 @@
 import { threadId } from "node:worker_threads"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Option, Queue, Schedule, Scope, Stream } from "effect"
+import {
+  Cause,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Metric,
+  Option,
+  Queue,
+  Schedule,
+  Scope,
+  Stream
+} from "effect"
 import { type CallError, Caller, Handlers, Memory } from "fiberbus"
 import * as WorkerPool from "fiberbus/worker/WorkerPool"
 import { Jobs, TooLarge } from "./jobs.ts"
