@@ -30,13 +30,32 @@ export const make = (transport: Shape, prefix: string): Shape => {
   views.set(root, known)
   let view = known.get(added)
   if (view === undefined) {
-    // Inherits: state and capabilities are read anew each time.
-    view = Object.create(root, { prefix: { value: root.prefix + added, enumerable: true } }) as Shape
+    view = viewOf(root, root.prefix + added)
     known.set(added, view)
     roots.set(view, root)
   }
   return view
 }
+
+/** Asks the root for everything anew each time: it may be the instance of a class, whose methods need it as their `this`. */
+const viewOf = (root: Shape, prefix: string): Shape => ({
+  prefix,
+  get name() {
+    return root.name
+  },
+  get capabilities() {
+    return root.capabilities
+  },
+  get state() {
+    return root.state
+  },
+  get whileDown() {
+    return root.whileDown
+  },
+  send: (channel, frame, sent) => root.send(channel, frame, sent),
+  subscribe: (target, receive) => root.subscribe(target, receive),
+  watch: (watcher) => root.watch(watcher)
+})
 
 /** Gives the view as the transport of what is provided with it. */
 export const layer = (prefix: string): Layer.Layer<Transport, never, Transport> => {
