@@ -6,8 +6,15 @@ import { Transport } from "./Transport.ts"
 
 type Shape = Transport["Service"]
 
-// One view per prefix, so that whatever a process has once per transport it has once per prefix.
-const views = new WeakMap<Shape, Map<string, Shape>>()
+// One view per prefix, so that whatever a process has once per transport it has once per prefix, while somebody has the view:
+// prefixes may come and go, as tenants do.
+const views = new WeakMap<Shape, Map<string, WeakRef<Shape>>>()
+const forgotten = new FinalizationRegistry<readonly [known: Map<string, WeakRef<Shape>>, added: string]>(
+  ([known, added]) => {
+    // There may be a new one already.
+    if (known.get(added)?.deref() === undefined) known.delete(added)
+  }
+)
 const roots = new WeakMap<Shape, Shape>()
 
 /** The transport that a view is of; a transport that is no view itself. */
@@ -26,12 +33,13 @@ export const make = (transport: Shape, prefix: string): Shape => {
   Name.check("prefix", prefix)
   const root = rootOf(transport)
   const added = addedBy(transport) + prefix
-  const known = views.get(root) ?? new Map<string, Shape>()
+  const known = views.get(root) ?? new Map<string, WeakRef<Shape>>()
   views.set(root, known)
-  let view = known.get(added)
+  let view = known.get(added)?.deref()
   if (view === undefined) {
     view = viewOf(root, root.prefix + added)
-    known.set(added, view)
+    known.set(added, new WeakRef(view))
+    forgotten.register(view, [known, added])
     roots.set(view, root)
   }
   return view

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
 import { Action, Caller, Handlers, Memory, Prefixed, Service, Transport } from "fiberbus"
+import * as Resources from "../resilience/resources.ts"
 
 class Users extends Service.make("users", Action.make("name", { success: Schema.String })) {}
 
@@ -35,4 +36,20 @@ describe("A view of a transport", () => {
       assert.strictEqual(yield* users.name(), "Ada")
     }).pipe(Prefixed.inside("v2."), Effect.provideService(Transport.Transport, new Own()))
   )
+
+  it("is the same for the same prefix, and forgotten when nobody has it", async () => {
+    const root = Memory.make()
+    const view = Prefixed.make(root, "v2.")
+    assert.strictEqual(Prefixed.make(Prefixed.make(root, "v"), "2."), view)
+    const rest = new Set<WeakRef<object>>()
+    for (let tenant = 0; tenant < 1_000; tenant++) rest.add(new WeakRef(Prefixed.make(root, `tenant-${tenant}.`)))
+    // A WeakRef holds what it refers to until the end of the turn.
+    await new Promise(setImmediate)
+    Resources.memory()
+    assert.lengthOf(
+      Array.from(rest).filter((ref) => ref.deref() !== undefined),
+      0
+    )
+    assert.strictEqual(Prefixed.make(root, "v2."), view)
+  })
 })
