@@ -115,6 +115,26 @@ describe("The schedule of a background task", () => {
     })
   )
 
+  it.effect("that is cron takes an hour that comes twice once, and makes up for one that is left out", () =>
+    Effect.gen(function* () {
+      const times: Array<string> = []
+      const now = Effect.map(DateTime.now, (time) => times.push(DateTime.formatIso(time).slice(5, 16)))
+      yield* TestClock.setTime(Date.parse("2026-10-24T23:30:00Z"))
+      yield* Layer.build(
+        Layer.mergeAll(
+          Background.layer("hourly", Schedule.cron("0 * * * *", "Europe/Oslo"), now),
+          Background.layer("nightly", Schedule.cron("30 2 * * *", "Europe/Oslo"), now)
+        ).pipe(Layer.provide(transport))
+      )
+      yield* TestClock.adjust("3 hours")
+      assert.deepStrictEqual(times, ["10-25T00:00", "10-25T00:30", "10-25T02:00"])
+      yield* TestClock.setTime(Date.parse("2027-03-27T23:30:00Z"))
+      times.length = 0
+      yield* TestClock.adjust("3 hours")
+      assert.deepStrictEqual(times, ["03-28T00:00", "03-28T01:00", "03-28T01:30", "03-28T02:00"])
+    })
+  )
+
   it.effect("may be further away than a timer of Node can wait", () =>
     Effect.gen(function* () {
       const { task } = yield* handleOf(
