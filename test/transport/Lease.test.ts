@@ -256,6 +256,18 @@ it.layer(RedisServer.layer, { excludeTestServices: true })("A store of leases in
     })
   )
 
+  it.effect("leaves nobody locked out for ever, whatever time to live is asked for", () =>
+    Effect.gen(function* () {
+      const { lease } = yield* inRedis
+      const { command } = yield* RedisServer.RedisServer
+      const held = Effect.succeed("held")
+      const kept = Effect.provideService(Lease.hold("job", { ttl: "Infinity" })(held), Lease.Lease, lease)
+      assert.strictEqual(yield* kept, "held")
+      assert.strictEqual(yield* kept, "held")
+      assert.isAbove(Number(yield* command("PTTL", "test:fiberbus:lease:job")), 0)
+    })
+  )
+
   it.effect("waits for a Redis that is not there yet, where it is told to", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.make()
