@@ -270,6 +270,23 @@ describe("The handle of a daemon", () => {
     })
   )
 
+  it.live("leaves nobody waiting once its Layer has closed, also where it could not be stopped", () =>
+    Effect.gen(function* () {
+      const begun = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const stubborn = Effect.uninterruptible(
+        Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(release))
+      )
+      const { indexer, close } = yield* indexerOf(Daemon.layer(Indexer, stubborn))
+      yield* Deferred.await(begun)
+      yield* Effect.forkChild(indexer.stop, { startImmediately: true })
+      yield* close
+      yield* indexer.start
+      yield* indexer.stop
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+
   it.effect("streams its states", () =>
     Effect.gen(function* () {
       const { effect, told, end } = yield* work

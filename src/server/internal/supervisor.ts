@@ -83,7 +83,8 @@ export const make = Effect.fnUntraced(function* <E>(
   let closed = false
   // One at a time starts or stops, and goes on when whoever asked for it goes away: it may be the daemon itself.
   const lock = Semaphore.makeUnsafe(1)
-  const alone = (effect: Effect.Effect<void>) => Effect.suspend(() => Fiber.join(runFork(lock.withPermit(effect))))
+  const alone = (effect: Effect.Effect<void>) =>
+    Effect.suspend(() => (closed ? Effect.void : Fiber.join(runFork(lock.withPermit(effect)))))
   const start = Effect.sync(() => {
     if (closed || (fiber !== undefined && fiber.pollUnsafe() === undefined)) return
     running(0)
