@@ -5,7 +5,7 @@ import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { Console, Context, Effect, Layer, Ref, Schedule, Schema } from "effect"
 import { HttpRouter, HttpServer } from "effect/http"
 import { HttpApi, HttpApiBuilder, HttpApiEndpoint, HttpApiGroup, HttpApiSchema } from "effect/http-api"
-import { Action, Broadcast, Caller, Handlers, Listener, Memory, Service, Topic } from "fiberbus"
+import { Action, Background, Broadcast, Caller, Handlers, Listener, Memory, Service, Topic } from "fiberbus"
 
 class SoldOut extends Schema.TaggedError<SoldOut>()("SoldOut", { article: Schema.String, left: Schema.Int }) {}
 const Level = Schema.Struct({ article: Schema.String, left: Schema.Int })
@@ -30,14 +30,14 @@ const Api = HttpApi.make("shop").add(
 )
 
 /** The one resource: whoever changes it, all see it. */
-class Shelf extends Context.Service<Shelf>()("Shelf", {
-  make: Effect.map(Ref.make({ mug: 3 } as Record<string, number>), (ref) => ({
-    level: (article: string) => Effect.map(Ref.get(ref), (shelf) => ({ article, left: shelf[article] ?? 0 })),
+export class Shelf extends Context.Service<Shelf>()("Shelf", {
+  make: Effect.map(Ref.make<ReadonlyMap<string, number>>(new Map([["mug", 3]])), (ref) => ({
+    level: (article: string) => Effect.map(Ref.get(ref), (shelf) => ({ article, left: shelf.get(article) ?? 0 })),
     /** Adds, or takes where the count is negative, unless too few are left. */
     change: Effect.fnUntraced(function* (article: string, count: number) {
       const left = yield* Ref.modify(ref, (shelf) => {
-        const left = (shelf[article] ?? 0) + count
-        return [left, left < 0 ? shelf : { ...shelf, [article]: left }]
+        const left = (shelf.get(article) ?? 0) + count
+        return [left, left < 0 ? shelf : new Map([...shelf, [article, left]])]
       })
       return left < 0 ? yield* new SoldOut({ article, left: left - count }) : { article, left }
     })
@@ -58,17 +58,16 @@ const OnDelivery = Listener.layer(Deliveries, ({ article, count }) =>
 )
 
 // Looks again and again, and orders what is sold out, once.
-const Reorder = Layer.effectDiscard(
+let ordered = false
+const Reorder = Background.layer(
+  "reorder",
+  Schedule.spaced("20 millis"),
   Effect.gen(function* () {
     const shelf = yield* Shelf
-    let ordered = false
-    const look = Effect.gen(function* () {
-      if (ordered || (yield* shelf.level("mug")).left > 0) return
-      ordered = true
-      yield* Console.log("task   no mug left, orders 5")
-      yield* Broadcast.publish(Deliveries, { article: "mug", count: 5 })
-    })
-    yield* Effect.forkScoped(Effect.repeat(Effect.ignore(look), Schedule.spaced("20 millis")))
+    if (ordered || (yield* shelf.level("mug")).left > 0) return
+    ordered = true
+    yield* Console.log("task   no mug left, orders 5")
+    yield* Broadcast.publish(Deliveries, { article: "mug", count: 5 })
   })
 )
 

@@ -1,7 +1,7 @@
 // A status service: the complete example of Daebus' documentation, with heartbeat, events, a status and a notice at start.
 import { NodeRuntime } from "@effect/platform-node"
 import { Clock, Console, Effect, Layer, Queue, Ref, Schedule, Schema } from "effect"
-import { Action, Broadcast, Caller, Handlers, Listener, Memory, Service, Topic } from "fiberbus"
+import { Action, Background, Broadcast, Caller, Handlers, Listener, Memory, Service, Topic } from "fiberbus"
 
 class NoData extends Schema.TaggedError<NoData>()("NoData", {}) {}
 
@@ -49,14 +49,15 @@ const DataProcessorLive = Layer.unwrap(
       type === "shutdown_request" ? Ref.update(state, (now) => ({ ...now, status: "shutting_down" })) : Effect.void
     )
 
-    // Every minute in earnest. A beat that fails is logged, and does not stop the next.
-    const beat = Effect.gen(function* () {
-      const { status } = yield* Ref.get(state)
-      const timestamp = (yield* Clock.currentTimeMillis) / 1000
-      yield* Broadcast.publish(Monitoring, { type: "heartbeat", service, timestamp, status })
-    })
-    const Heartbeat = Layer.effectDiscard(
-      beat.pipe(Effect.catch(Effect.logWarning), Effect.repeat(Schedule.spaced("20 millis")), Effect.forkScoped)
+    // Every minute in earnest. A beat that fails is logged and counted, and does not stop the next.
+    const Heartbeat = Background.layer(
+      "heartbeat",
+      Schedule.spaced("20 millis"),
+      Effect.gen(function* () {
+        const { status } = yield* Ref.get(state)
+        const timestamp = (yield* Clock.currentTimeMillis) / 1000
+        yield* Broadcast.publish(Monitoring, { type: "heartbeat", service, timestamp, status })
+      })
     )
 
     // Built last: whoever hears of the service can call it.

@@ -284,6 +284,41 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
   "36_answering_listener.ts": [
     "caller    { heard: 'where is the tea?' }",
     "listener  heard the kettle boils, nobody waits"
+  ],
+  "37_testing.ts": [
+    "sold after three seconds of the test's clock, which took none of ours",
+    "declined: no money",
+    "charge 4200 cents: Success",
+    "charge 4200 cents: Success",
+    "charge 4200 cents: Failure",
+    "payments.refund: RemoteError, payments.refund has no stub: TestBus.stub was given none for it"
+  ],
+  "38_laws.ts": [
+    "",
+    'till.share breaks the law "never dies": the handler died',
+    "",
+    '  payload    {"cents":0,"among":0}',
+    "  came back  RemoteDefect (started: yes)",
+    "             RangeError: Division by zero",
+    /^ {17}at .*38_laws\.ts:16:\d+\)?$/,
+    /^ {2}found {6}in run \d+ of 100, made smaller \d+ times?$/,
+    /^ {2}replay {5}Laws\.service\(it, Till, \{ replay: 'share: never dies: \[1,"example",.*\]' \}\)$/,
+    "",
+    "share fits its contract: yes",
+    "share comes back unchanged: yes",
+    "",
+    'till.share breaks the law "refuses what does not fit": the handler died of what the contract allows',
+    "",
+    /^ {2}payload {4}\{.*"among":-?0.*\}$/,
+    /^ {13}\(.*\)$/,
+    "  came back  RemoteDefect (started: yes)",
+    "             RangeError: Division by zero",
+    /^ {17}at .*38_laws\.ts:16:\d+\)?$/,
+    /^ {2}found {6}in run \d+ of 100, made smaller \d+ times?$/,
+    /^ {2}replay {5}Laws\.service\(it, Till, .*\)$/,
+    "",
+    "share keeps its deadline: yes",
+    "share leaves nothing open: yes"
   ]
 }
 
@@ -593,6 +628,7 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       assertWell(served)
       assertTranscript(served.stdout, [
         "server  ready",
+        /^server {2}fiberbus: serving reports over redis:/,
         "server  writes sales",
         "server  fiberbus: shutting down, 1 running and 0 waiting",
         "server  has written sales",

@@ -14,6 +14,8 @@ export type Fate =
   | "unconfirmed"
   /** It is lost, the sending fails, and nobody knows whether it was sent. */
   | "broken"
+  /** It is lost, as nobody is there. */
+  | "unheard"
   /** It arrives twice. */
   | "twice"
   /** It arrives this much later. */
@@ -73,6 +75,8 @@ export const make = (script: Script): Scripted => {
             return inner.send(channel, text, sent)
           case "lost":
             return sent(undefined, 1)
+          case "unheard":
+            return sent(undefined, 0)
           case "refused":
             return sent(failed("no"), 0)
           case "broken":

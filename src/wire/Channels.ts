@@ -9,6 +9,10 @@ export const maxReplyToBytes = 256
 /** Requests to a service. Source: Daebus subscribes every process of a service to its bare name. */
 export const service = (prefix: string, serviceName: string): string => prefix + serviceName
 
+/** What callers say about requests on their way to one process of a service; see `wire/Control`. */
+export const instance = (prefix: string, serviceName: string, by: string): string =>
+  `${prefix}${serviceName}.instance:${by}`
+
 /** Answers to requests that name no channel for them, where a service is told to send those. Source: Daebus. */
 export const unaddressed = (prefix: string, serviceName: string): string => `${prefix}${serviceName}.responses`
 

@@ -1,6 +1,7 @@
 /**
  * What a caller says about a request on its way: that it takes it back, that it has room for more steps, what it answers to a
- * question. Sent on the service's channel.
+ * question. Sent on the service's channel, or on that of the process which sends the steps: it is heard there until its last handler ends,
+ * also when it takes no more requests.
  *
  * Source: docs/wire.md. These name no action, so Daebus services ignore them.
  */

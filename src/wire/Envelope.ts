@@ -239,7 +239,7 @@ export const readReply = (raw: JsonObject): Reply => {
 const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
   if (typeof value !== "object" || value === null) return undefined
   const { alive, ask, by, packed, seq, v } = value as Record<string, unknown>
-  if (v !== 1 || typeof by !== "string" || !isCount(seq)) return undefined
+  if (v !== 1 || typeof by !== "string" || !isInstance.test(by) || !isCount(seq)) return undefined
   return {
     v,
     by,
@@ -249,6 +249,9 @@ const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
     alive: alive === true ? true : undefined
   }
 }
+
+// It becomes part of a channel's name.
+const isInstance = /^[\w-]{1,64}$/
 
 const readAsk = (value: unknown): ReplyExtension["ask"] => {
   if (typeof value !== "object" || value === null) return undefined

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, type CallError, Caller, Handlers, Memory, Response, Retry, Service, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
@@ -150,6 +150,20 @@ describe("an action with items", () => {
         assert.lengthOf(yield* Stream.runCollect(Stream.take(numbers.forever(), 5)), 5)
         assert.isTrue(Exit.hasInterrupts(yield* over))
         assert.strictEqual(yield* pendingCalls, 0)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("can be called without a contract", () =>
+    Effect.gen(function* () {
+      const { layer } = yield* onMemory
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.dynamic("numbers")
+        const ticks = numbers.items("tick", {}, { timeout: "2 seconds" }).pipe(Stream.take(2), Stream.runCollect)
+        assert.deepStrictEqual(yield* timePasses(yield* Effect.forkChild(ticks)), [
+          { at: "1970-01-01T00:00:00.000Z" },
+          { at: "1970-01-01T00:00:00.000Z" }
+        ])
       }).pipe(Effect.provide(layer))
     })
   )
@@ -383,6 +397,76 @@ describe("progress", () => {
           [1, { error: "careful" }, 2, undefined]
         )
       }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layer))))
+    })
+  )
+})
+
+describe("a process that has gone", () => {
+  it.effect("is noticed when its caller has something to say to it", () =>
+    Effect.gen(function* () {
+      const { layer } = yield* withScript({
+        control: () => "unheard",
+        reply: (index) => (index < 4 ? "arrives" : "lost")
+      })
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.make(Numbers)
+        const options = { window: 4, timeout: "1 hour" } as const
+        for (const drained of [
+          Stream.runDrain(numbers.forever(options)),
+          Stream.runDrain(numbers.steps.stream({ to: 1_000 }, options))
+        ]) {
+          const began = yield* Clock.currentTimeMillis
+          const error = yield* timePasses(yield* Effect.forkChild(reasonOf(drained)), 50)
+          assert.deepInclude(error, { _tag: "ConnectionLost", started: "yes" })
+          assert.include(error.message, "the process that was answering is gone")
+          assert.isBelow((yield* Clock.currentTimeMillis) - began, 2_000)
+        }
+        assert.strictEqual(yield* pendingCalls, 0)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("has its last words heard, and what was on the way", () =>
+    Effect.gen(function* () {
+      const { layer } = yield* withScript({
+        control: () => "unheard",
+        // The end comes later than the news that nobody is there.
+        reply: (index) => (index === 0 ? "arrives" : { millis: 100 })
+      })
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.make(Numbers)
+        const steps = Stream.runCollect(numbers.steps.stream({ to: 5 }, { window: 6 }))
+        assert.lengthOf(yield* timePasses(yield* Effect.forkChild(steps), 10), 6)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+})
+
+describe("a service that shuts down", () => {
+  it.effect("goes on with the streams that are open, for the grace", () =>
+    Effect.gen(function* () {
+      const { layer, over } = yield* serving
+      const service = yield* Scope.make()
+      yield* Effect.gen(function* () {
+        yield* Layer.buildWithScope(layer, service)
+        const numbers = yield* Caller.make(Numbers)
+        const begun = yield* Deferred.make<void>()
+        const gate = yield* Deferred.make<void>()
+        const stream = yield* numbers.count({ to: 1_000 }, { window: 4 }).pipe(
+          Stream.tap(() => Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(gate))),
+          Stream.runCollect,
+          Effect.forkChild
+        )
+        yield* Deferred.await(begun)
+        const closed = yield* Effect.forkChild(Scope.close(service, Exit.void), { startImmediately: true })
+        yield* Scripted.turns()
+        // It takes no more, and hears of the room for what it has begun.
+        assert.deepInclude(yield* reasonOf(Stream.runDrain(numbers.count({ to: 1 }))), { started: "no" })
+        yield* Deferred.succeed(gate, undefined)
+        assert.lengthOf(yield* Fiber.join(stream), 1_000)
+        assert.isTrue(Exit.isSuccess(yield* over))
+        yield* Fiber.join(closed)
+      }).pipe(Effect.provide(Memory.layer))
     })
   )
 })

@@ -185,14 +185,25 @@ export abstract class Call extends Pending {
     return false
   }
 
-  /** Says something about the request to who handles it. */
+  /** Says something about the request: to the process that is named, or to all that serve it. */
   tell(control: Control.Control) {
-    const { channel, inbox } = this.method
+    const { channel, inbox, service } = this.method
+    const { capabilities, prefix, send } = inbox.transport
+    const { by } = control
     const frame = Control.write(control)
-    if (Codec.isLarger(frame, inbox.transport.capabilities.maxFrameBytes)) return false
-    inbox.transport.send(channel, frame, ignoreSent)
+    if (Codec.isLarger(frame, capabilities.maxFrameBytes)) return false
+    if (by === undefined) send(channel, frame, ignoreSent)
+    else {
+      send(Channels.instance(prefix, service, by), frame, (error, receivers) => {
+        if (error === undefined && receivers === 0 && capabilities.receivers === "exact" && by === this.by)
+          this.onGone()
+      })
+    }
     return true
   }
+
+  /** Nobody hears what is said to the process that sends the steps. */
+  protected onGone() {}
 
   about() {
     return { replyTo: this.method.inbox.channel, requestId: this.id, by: this.by }
@@ -205,6 +216,8 @@ export abstract class Call extends Pending {
   cancel() {
     if (!this.method.inbox.leave(this) || this.held !== undefined) return
     this.tell({ ...this.about(), _tag: "Cancel", by: undefined })
+    // It may hear its service's channel no more, as it shuts down.
+    if (this.by !== undefined) this.tell({ ...this.about(), _tag: "Cancel" })
   }
 
   override onLost(error: TransportError) {
@@ -292,6 +305,7 @@ export class Waiting extends Call {
   private heard = 0
   /** Questions so far. */
   private asked = 0
+  private isGone = false
 
   constructor(
     method: Method,
@@ -339,6 +353,7 @@ export class Waiting extends Call {
   private hear(counts: boolean) {
     const { inbox, items } = this.method
     this.heard = inbox.now()
+    this.isGone = false
     if (this.started) return
     this.started = true
     if (items !== undefined) inbox.renew(this, this.timeoutMillis / 3)
@@ -347,12 +362,25 @@ export class Waiting extends Call {
     }
   }
 
+  // Its last words may still be on their way.
+  protected override onGone() {
+    const { inbox } = this.method
+    if (this.isGone || !inbox.has(this)) return
+    this.isGone = true
+    inbox.renew(this, Math.min(lastWordsMillis, Math.max(0, this.expiresAt - inbox.now())))
+  }
+
   override expire() {
     const { inbox, items } = this.method
-    const left = this.heard + this.timeoutMillis - inbox.now()
-    if (items === undefined || !this.started || left <= 0) return super.expire()
-    inbox.renew(this, Math.min(left, this.timeoutMillis / 3))
-    this.flow?.grant(this.flow.granted)
+    if (this.isGone) {
+      inbox.leave(this)
+      return this.failWith(gone, "yes")
+    }
+    const lasts = items !== undefined && this.started
+    const left = (lasts ? this.heard + this.timeoutMillis : this.deadline) - inbox.now()
+    if (left <= 0) return super.expire()
+    inbox.renew(this, lasts ? Math.min(left, this.timeoutMillis / 3) : left)
+    if (lasts) this.flow?.grant(this.flow.granted)
   }
 
   private onAsk({ id, name }: { readonly id: number; readonly name: string }, json: unknown) {
@@ -491,6 +519,11 @@ const within =
       : Effect.timeoutOrElse(effect, { duration: Math.max(0, millis), orElse: () => Effect.fail(late()) })
 
 const ignoreSent = () => {}
+
+/** How long the last frames of a process that has gone may take, in milliseconds. */
+const lastWordsMillis = 200
+
+const gone = new Reason.ConnectionLost({ detail: "the process that was answering is gone" })
 
 /** Enters the call, then sends its request, or has it held while the link is down: the answer may be back before the sending is confirmed. */
 export const begin = (call: Call, json: unknown, settings: Settings) => {

@@ -44,6 +44,8 @@ export interface Inbox {
   readonly isDown: () => boolean
   /** Has the request sent when the link is up again, or refused when that takes too long for the transport's `whileDown`. */
   readonly hold: (pending: Pending) => void
+  /** Whether a call still waits. */
+  readonly has: (pending: Pending) => boolean
   /** Lets a call that is in expire after so many milliseconds from now. */
   readonly renew: (pending: Pending, millis: number) => void
   /** Takes a call out. False if it had left before. */
@@ -152,6 +154,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     now: wheel.now,
     leave,
     hold,
+    has: (call) => pending.get(call.id) === call,
     renew: (call, millis) => {
       wheel.remove(call)
       wheel.add(call, millis)

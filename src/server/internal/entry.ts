@@ -31,6 +31,10 @@ export interface Entry {
   readonly asks: ReadonlyMap<string, { readonly ask: SchemaCodec<any>; readonly answer: SchemaCodec<any> }>
 }
 
+/** Whether its callers have something to say while it runs. */
+export const converses = ({ asks, items, progress }: Entry): boolean =>
+  items !== undefined || progress !== undefined || asks.size > 0
+
 /** What an entry has that neither streams nor asks. */
 export const plain: Pick<Entry, "items" | "asks"> = { items: undefined, asks: new Map() }
 

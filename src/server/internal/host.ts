@@ -89,6 +89,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     if (control.by !== undefined && control.by !== link.instance) return
     link.cancellable.get(cancelKey(control.replyTo, control.requestId))?.control(control)
   }
+  const instanceOf = (service: string) => Channels.instance(transport.prefix, service, link.instance)
   const { maxFrameBytes } = transport.capabilities
   const claims = claimsOf(Prefixed.rootOf(transport))
   const services = new Map<string, Map<string, Mounted>>()
@@ -99,6 +100,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const isOwn = (channel: string) => {
     const name = Channels.withoutPrefix(transport.prefix, channel)
     if (listeners.has(channelKey(channel)) || (name !== undefined && services.has(name))) return true
+    if (channel.endsWith(link.instance)) return true
     // Who listens to everything hears answers too; that makes no caller's inbox a place to keep them from.
     if (channel.startsWith(inboxes)) return false
     for (const matches of patterns.values()) if (matches(channel)) return true
@@ -128,6 +130,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       )
     }
 
+  const receiveControl: Receive = (frame) => {
+    const raw = Codec.parse(frame, maxFrameBytes)
+    if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
+    const said = Control.read(raw)
+    if (said === undefined) discards.note("NoControl")
+    else control(said)
+  }
+
   const receiveMessage =
     (listening: ReadonlySet<Mounted>): Receive =>
     (frame, channel) => {
@@ -146,6 +156,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const subscriptions = yield* RcMap.make({
     lookup: (key: string) => {
       const name = key.slice(2)
+      if (key.startsWith("i:"))
+        return transport.subscribe({ _tag: "Channel", channel: instanceOf(name) }, receiveControl)
       const listening = listeners.get(key)
       if (listening === undefined) {
         return transport.subscribe(
@@ -215,6 +227,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             if (actions.size === 0 && services.get(service) === actions) services.delete(service)
           })
       )
+      // Before the rest, and left after it: who gets steps or is asked is heard until the last handler has ended.
+      if (entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
       yield* begin(`s:${service}`)
     }),
 

@@ -59,6 +59,8 @@ export const make = (
   }).pipe(Effect.provideService(Clock.Clock, Clock.Clock.defaultValue()))
 
   return {
+    name,
+    transport: link.transport.name,
     get running() {
       return mount.running()
     },
