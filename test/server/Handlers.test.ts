@@ -418,7 +418,7 @@ describe("Handlers", () => {
       const heard = yield* Queue.unbounded<string>()
       const Live = Layer.mergeAll(
         Handlers.layer(Gate, handlers),
-        Listener.layer(Topic.make("*", Schema.Unknown), (_, { channel }) => Queue.offer(heard, channel))
+        Listener.layer(Topic.make("*", {}), (_, { channel }) => Queue.offer(heard, channel))
       )
       yield* Effect.gen(function* () {
         const replies = yield* request("gate", { action: "ping", reply_to: "caller:test", request_id: 1 })
