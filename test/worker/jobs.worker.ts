@@ -48,5 +48,6 @@ WorkerRunner.run(Jobs, {
       while (how === "heap") kept = { kept }
     }),
   die: () => Effect.die(new Error("a bug in the thread")),
+  function: ({ as }, { progress }) => (as === "success" ? Effect.succeed(() => 1) : progress(() => 1)),
   left: () => Deadline.remainingMillis
 }).pipe(Effect.provide(Layer.succeed(Limit, 1_000_000n)), NodeRuntime.runMain)

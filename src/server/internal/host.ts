@@ -96,10 +96,13 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const listeners = new Map<string, Set<Mounted>>()
   const patterns = new Map<string, (channel: string) => boolean>()
 
+  const inboxes = Channels.inboxPrefix(Prefixed.rootOf(transport).prefix)
   const isOwn = (channel: string) => {
     const name = Channels.withoutPrefix(transport.prefix, channel)
     if (listeners.has(channelKey(channel)) || (name !== undefined && services.has(name))) return true
     if (channel.endsWith(link.instance)) return true
+    // Who listens to everything hears answers too; that makes no caller's inbox a place to keep them from.
+    if (channel.startsWith(inboxes)) return false
     for (const matches of patterns.values()) if (matches(channel)) return true
     return false
   }
