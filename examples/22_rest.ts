@@ -30,14 +30,14 @@ const Api = HttpApi.make("shop").add(
 )
 
 /** The one resource: whoever changes it, all see it. */
-class Shelf extends Context.Service<Shelf>()("Shelf", {
-  make: Effect.map(Ref.make({ mug: 3 } as Record<string, number>), (ref) => ({
-    level: (article: string) => Effect.map(Ref.get(ref), (shelf) => ({ article, left: shelf[article] ?? 0 })),
+export class Shelf extends Context.Service<Shelf>()("Shelf", {
+  make: Effect.map(Ref.make<ReadonlyMap<string, number>>(new Map([["mug", 3]])), (ref) => ({
+    level: (article: string) => Effect.map(Ref.get(ref), (shelf) => ({ article, left: shelf.get(article) ?? 0 })),
     /** Adds, or takes where the count is negative, unless too few are left. */
     change: Effect.fnUntraced(function* (article: string, count: number) {
       const left = yield* Ref.modify(ref, (shelf) => {
-        const left = (shelf[article] ?? 0) + count
-        return [left, left < 0 ? shelf : { ...shelf, [article]: left }]
+        const left = (shelf.get(article) ?? 0) + count
+        return [left, left < 0 ? shelf : new Map([...shelf, [article, left]])]
       })
       return left < 0 ? yield* new SoldOut({ article, left: left - count }) : { article, left }
     })

@@ -16,16 +16,17 @@ class North extends Service.make("shop.north", PriceOf) {}
 class South extends Service.make("shop.south", PriceOf) {}
 class Island extends Service.make("shop.island", PriceOf) {}
 
-const shop = (prices: Record<string, number>) => ({
+// A Map, as the article is text from outside: an object would have a price for "toString".
+const shop = (prices: ReadonlyMap<string, number>) => ({
   price_of: ({ article }: { readonly article: string }) => {
-    const price = prices[article]
+    const price = prices.get(article)
     return price === undefined ? Effect.fail(new NotSold({ article })) : Effect.succeed(price)
   }
 })
 
 const Shops = Layer.mergeAll(
-  Handlers.layer(North, shop({ mug: 12, lamp: 40 })),
-  Handlers.layer(South, shop({ mug: 9 })),
+  Handlers.layer(North, shop(new Map(Object.entries({ mug: 12, lamp: 40 })))),
+  Handlers.layer(South, shop(new Map([["mug", 9]]))),
   Handlers.layer(Island, { price_of: () => Effect.never })
 )
 

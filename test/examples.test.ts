@@ -284,6 +284,67 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
   "36_answering_listener.ts": [
     "caller    { heard: 'where is the tea?' }",
     "listener  heard the kettle boils, nobody waits"
+  ],
+  "37_testing.ts": [
+    "sold after three seconds of the test's clock, which took none of ours",
+    "declined: no money",
+    "charge 4200 cents: Success",
+    "charge 4200 cents: Success",
+    "charge 4200 cents: Failure",
+    "payments.refund: RemoteError, payments.refund has no stub: TestBus.stub was given none for it"
+  ],
+  "38_laws.ts": [
+    "",
+    'till.share breaks the law "never dies": the handler died',
+    "",
+    '  payload    {"cents":0,"among":0}',
+    "  came back  RemoteDefect (started: yes)",
+    "             RangeError: Division by zero",
+    /^ {17}at .*38_laws\.ts:16:\d+\)?$/,
+    /^ {2}found {6}in run \d+ of 100, made smaller \d+ times?$/,
+    /^ {2}replay {5}Laws\.service\(it, Till, \{ replay: 'share: never dies: \[1,"example",.*\]' \}\)$/,
+    "",
+    "share fits its contract: yes",
+    "share comes back unchanged: yes",
+    "",
+    'till.share breaks the law "refuses what does not fit": the handler died of what the contract allows',
+    "",
+    /^ {2}payload {4}\{.*"among":-?0.*\}$/,
+    /^ {13}\(.*\)$/,
+    "  came back  RemoteDefect (started: yes)",
+    "             RangeError: Division by zero",
+    /^ {17}at .*38_laws\.ts:16:\d+\)?$/,
+    /^ {2}found {6}in run \d+ of 100, made smaller \d+ times?$/,
+    /^ {2}replay {5}Laws\.service\(it, Till, .*\)$/,
+    "",
+    "share keeps its deadline: yes",
+    "share leaves nothing open: yes"
+  ],
+  // How many, and which seed, follows from every frame that is sent.
+  "39_simulation.ts": [
+    "1100 calls in 100 runs, and every promise was kept",
+    /^ {2}Success {10}\d+$/,
+    /^ {2}\w+ +\d+$/,
+    /^ {2}\w+ +\d+$/,
+    /^ {2}\w+ +\d+$/,
+    /^ {2}\w+ +\d+$/,
+    "",
+    /^seed \d+ breaks "nobody is charged twice": ann#\d+ is charged twice$/,
+    "",
+    /^It takes 1 of \d+ faults:$/,
+    /^ {2}frame \d+ of ann arrives twice$/,
+    "",
+    "     ms  shop          ann",
+    /^ +\d+ {2}│ {13}● {13}ann#\d+: shop\.pay$/,
+    /^ +\d+ {2}│◀─{12}┤ {13}pay ann#\d+$/,
+    /^ +\d+ {2}● {13}│ {13}runs ann#\d+$/,
+    /^ +\d+ {2}● {13}│ {13}charged "id1-\w+"$/,
+    /^ +\d+ {2}│◀─{12}┤ {13}pay ann#\d+, sent at \d+, again$/,
+    /^ +\d+ {2}● {13}│ {13}runs ann#\d+$/,
+    /^ +\d+ {2}● {13}│ {13}charged "id1-\w+"$/,
+    /^ +\d+ {2}│ {13}│ {13}✗ ann#\d+ is charged twice$/,
+    "",
+    /^To see it again: Simulation\.run\(\{ …, seed: \d+, faults: \[\{"_tag":"Twice","process":"ann","frame":\d+\}\] \}\)$/
   ]
 }
 
@@ -608,6 +669,7 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       assertWell(served)
       assertTranscript(served.stdout, [
         "server  ready",
+        /^server {2}fiberbus: serving reports over redis:/,
         "server  writes sales",
         "server  fiberbus: shutting down, 1 running and 0 waiting",
         "server  has written sales",

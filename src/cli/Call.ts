@@ -14,7 +14,7 @@ import * as Payload from "./Payload.ts"
 import * as RedisOption from "./RedisOption.ts"
 
 /**
- * Prints the result as JSON on stdout, alone. Steps go to stderr, each as `progress` and its JSON. An error is one line on
+ * Prints the result as JSON on stdout, alone; with `--items` the items of a stream. Steps go to stderr, each as `progress` and its JSON. An error is one line on
  * stderr, and the exit status says which.
  */
 export const call = Command.make(
@@ -25,15 +25,27 @@ export const call = Command.make(
     payload: Payload.argument,
     timeout: CallOption.timeout,
     headers: CallOption.headers,
+    items: Flag.Boolean("items").pipe(
+      Flag.withDescription(
+        "The action answers with a stream: print its items on stdout, one per line, for as long as it lasts"
+      ),
+      Flag.withDefault(false)
+    ),
     pretty: Flag.Boolean("pretty").pipe(Flag.withDescription("Indent the result"), Flag.withDefault(false)),
     connection: RedisOption.flags
   },
-  Effect.fnUntraced(function* ({ service, action, payload: given, timeout, headers, pretty, connection }) {
+  Effect.fnUntraced(function* ({ service, action, payload: given, timeout, headers, items, pretty, connection }) {
     yield* CallOption.checkNames(service, action)
     const payload = yield* Payload.read(given)
     const program = Effect.gen(function* () {
       const caller = yield* Effect.mapError(Caller.dynamic(service), fromTransportError)
       const options = { ...headers, ...(Option.isSome(timeout) ? { timeout: timeout.value } : undefined) }
+      if (items) {
+        return yield* caller.items(action, payload, options).pipe(
+          Stream.mapError(fromCallError),
+          Stream.runForEach((item) => Output.out(Printable.json(item, pretty)))
+        )
+      }
       yield* caller.stream(action, payload, options).pipe(
         Stream.mapError(fromCallError),
         Stream.runForEach((event) =>

@@ -7,6 +7,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { Json } from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -72,9 +73,12 @@ type Arguments<Payload, Options> = 0 extends 1 & Payload
       ? [payload?: Payload, options?: Options]
       : [payload: Payload, options?: Options]
 
-type Conversing<A extends Action.Any, Options, R> = [Action.Payload<A>] extends [void]
-  ? [options: Options & { readonly answers: AnswersOf<A, R> }]
-  : [payload: Action.Payload<A>, options: Options & { readonly answers: AnswersOf<A, R> }]
+// Any payload extends void as well, and yet is one.
+type Conversing<A extends Action.Any, Options, R> = 0 extends 1 & Action.Payload<A>
+  ? [payload: any, options: Options & { readonly answers: AnswersOf<A, R> }]
+  : [Action.Payload<A>] extends [void]
+    ? [options: Options & { readonly answers: AnswersOf<A, R> }]
+    : [payload: Action.Payload<A>, options: Options & { readonly answers: AnswersOf<A, R> }]
 
 /** One action, ready to be called. */
 export interface Method<A extends Action.Any> {
@@ -221,6 +225,8 @@ export interface Dynamic {
     payload?: Json,
     options?: StreamOptions
   ) => Stream.Stream<Event<Json, Json>, CallError>
+  /** Of an action with `items`: these, for as long as the stream lasts. */
+  readonly items: (action: string, payload?: Json, options?: StreamOptions) => Stream.Stream<Json, CallError>
   readonly send: (action: string, payload?: Json, options?: CallOptions) => Effect.Effect<number, CallError>
 }
 
@@ -238,7 +244,7 @@ export const dynamic = (
   Effect.gen(function* () {
     const shared = yield* inbox
     const metrics = CallMetrics.make("*", "*", yield* Effect.context<never>())
-    const method = (action: string) =>
+    const method = (action: string, items?: SchemaCodec.SchemaCodec<any>) =>
       Call.method(shared, service, action, {
         timeoutMillis: 5_000,
         annotations: Context.empty(),
@@ -247,17 +253,24 @@ export const dynamic = (
         success: undefined,
         error: undefined,
         progress: undefined,
-        items: undefined,
+        items,
         asks: undefined
       })
     const using =
-      <A>(run: Run<A>) =>
+      <A>(run: Run<A>, items?: SchemaCodec.SchemaCodec<any>) =>
       (action: string, payload: Json = {}, perCall?: CallOptions): A => {
-        const prepared = method(action)
+        const prepared = method(action, items)
         return run(prepared, payload, resolve(prepared, options, perCall))
       }
-    return { call: using(unary), stream: using(streamed), send: using(Call.oneWay) }
+    return {
+      call: using(unary),
+      stream: using(streamed),
+      items: using(streamed, asTheyCome),
+      send: using(Call.oneWay)
+    }
   })
+
+const asTheyCome: SchemaCodec.SchemaCodec<any> = { decode: Exit.succeed, encode: Exit.succeed }
 
 const emptyObject: SchemaCodec.SchemaCodec<any> = {
   decode: () => Effect.void,

@@ -2,10 +2,12 @@
 import { constants } from "node:os"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Supervision from "../server/Supervision.ts"
+import { TransportError } from "../transport/Transport.ts"
 
 /**
  * Builds a layer and keeps the process alive with it, under `Supervision.launch`.
@@ -21,11 +23,21 @@ export const run = <A, E>(layer: Layer.Layer<A, E>): void => {
   }
   process.on("SIGTERM", onSignal)
   process.on("SIGINT", onSignal)
-  NodeRuntime.runMain(Supervision.launch(layer), {
+  NodeRuntime.runMain(Effect.tapCause(Supervision.launch(layer), report), {
+    disableErrorReporting: true,
     // To be stopped by a signal is a server's normal end.
     teardown: (exit, onExit) =>
       signals > 0 && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
         ? onExit(0)
         : Runtime.defaultTeardown(exit, onExit)
   })
+}
+
+// What an operator mends needs no stack: the message says what to do.
+const report = (cause: Cause.Cause<unknown>) => {
+  if (Cause.hasInterruptsOnly(cause)) return Effect.void
+  const error = Cause.squash(cause)
+  return error instanceof TransportError || error instanceof Supervision.PoolGaveUp
+    ? Effect.logError(`fiberbus: ${error.message}`)
+    : Effect.logError(cause)
 }

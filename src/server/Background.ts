@@ -111,7 +111,10 @@ export interface Handle<out A = unknown, out E = unknown> {
   /** Lets ticks pass without a run until {@link resume}. What runs goes on. */
   readonly pause: Effect.Effect<void>
   readonly resume: Effect.Effect<void>
-  /** Takes another schedule from now on, in place of one that goes on or has ended. Fails as the schedule's first step does. */
+  /**
+   * Takes another schedule from now on, in place of one that goes on or has ended. Fails as the schedule's first step does. Nothing
+   * else happens once the task's Layer has closed.
+   */
   readonly reschedule: <ES, RS>(schedule: Schedule.Schedule<unknown, unknown, ES, RS>) => Effect.Effect<void, ES, RS>
   readonly state: Effect.Effect<State<A, E>>
   /** The present state, then each change. A reader that falls behind by more than 16 misses the oldest. */
@@ -203,7 +206,7 @@ const make = Effect.fnUntraced(function* (
     name,
     effect: Apart.traced(Effect.scoped(effect), `background ${name}`, context) as Effect.Effect<unknown, unknown>,
     context,
-    limit: typeof overlap === "object" ? Math.max(1, overlap.beside) : 1,
+    limit: typeof overlap === "object" ? Math.max(1, Math.floor(overlap.beside) || 1) : 1,
     queue: overlap === "queue",
     lease: options.oncePerFleet === true ? {} : options.oncePerFleet || undefined,
     onEnd: (startedAt, outcome, exit, millis) => {
@@ -231,7 +234,7 @@ const make = Effect.fnUntraced(function* (
         show(tick)
         yield* Ticks.until(tick.atMillis)
         if (!followed.current().paused) runs.ask(tick)
-        tick = yield* ticks(Math.max(tick.atMillis, clock.currentTimeMillisUnsafe()))
+        tick = Ticks.after(tick, yield* ticks(Math.max(tick.atMillis, clock.currentTimeMillisUnsafe())))
       }
       show(undefined)
       yield* Effect.logDebug(`fiberbus: the schedule of the background task ${name} has ended`)
@@ -243,11 +246,16 @@ const make = Effect.fnUntraced(function* (
       Effect.annotateLogs("task", name)
     )
 
+  let closed = false
+  yield* Effect.addFinalizer(() => Effect.sync(() => show(undefined)))
   const driver = yield* FiberHandle.make<void, never>()
+  yield* Effect.addFinalizer(() => Effect.sync(() => (closed = true)))
   const follow = Effect.fnUntraced(function* <ES, RS>(schedule: Schedule.Schedule<unknown, unknown, ES, RS>) {
     const ticks = yield* Ticks.make(schedule)
     // Here, so that a schedule which cannot even begin is known to whoever gave it.
     const first = yield* ticks(clock.currentTimeMillisUnsafe())
+    // A driver that is closed would interrupt whoever asks.
+    if (closed) return
     yield* FiberHandle.run(driver, Effect.provideContext(drive(ticks, first), context))
   })
   yield* follow(schedule)

@@ -60,7 +60,7 @@ export interface Handle {
   readonly name: string
   /** Starts it if it neither runs nor waits, with its schedule at the beginning. Nothing happens once its Layer has closed. */
   readonly start: Effect.Effect<void>
-  /** Interrupts it, and succeeds when its finalizers have ended. */
+  /** Interrupts it, and succeeds when its finalizers have ended. Interrupting this leaves that alone. */
   readonly stop: Effect.Effect<void>
   /** `stop`, then `start`. */
   readonly restart: Effect.Effect<void>

@@ -92,7 +92,8 @@ export const onReady = <A, E, R>(
 /**
  * Runs an effect when the program stops, while it still serves and all it stands on is there.
  *
- * The same holds as for {@link onReady}; `timeout` is 5 seconds by default, of real time. It runs also when the program was never ready.
+ * The same holds as for {@link onReady}; `timeout` is 5 seconds by default, of real time. It runs also when the program was never ready,
+ * but not when one of its Layers failed.
  */
 export const onStop = <A, E, R>(
   effect: Effect.Effect<A, E, R>,

@@ -37,6 +37,9 @@ export interface Report {
 
 /** A service or listener, as its supervisor sees it. @internal */
 export interface Supervised {
+  /** Its name, and what it is heard over. */
+  readonly name: string
+  readonly transport: string
   readonly running: number
   readonly waiting: number
   /** Shuts it down, once; then it tells how that went. */
@@ -58,7 +61,7 @@ export const Supervisor = Context.Reference<Supervisor | undefined>("fiberbus/se
 
 /**
  * Builds a layer and keeps it until it is interrupted, like `Layer.launch`. Then all its services and listeners shut down side by side,
- * before anything they need is closed, and one line at level Info tells how that went.
+ * before anything they need is closed. Lines at level Info tell what is served, and how the shutdown went.
  *
  * Errors: those of the layer, and {@link PoolGaveUp}, which a built Layer has no way to fail with.
  */
@@ -80,8 +83,19 @@ export const launch = <A, E, R>(
         Effect.provideContext(built)
       )
     )
+    yield* Effect.provideContext(announce(supervisor.supervised), built)
     return yield* Deferred.await(failed)
   }).pipe(Effect.scoped)
+
+const announce = (all: ReadonlySet<Supervised>) => {
+  const names = new Map<string, Set<string>>()
+  for (const { name, transport } of all) names.set(transport, (names.get(transport) ?? new Set()).add(name))
+  return Effect.forEach(
+    names,
+    ([transport, names]) => Effect.logInfo(`fiberbus: serving ${[...names].join(", ")} over ${transport}`),
+    { discard: true }
+  )
+}
 
 const shutDown = Effect.fnUntraced(function* (all: ReadonlySet<Supervised>) {
   const running = sum(all, ({ running }) => running)

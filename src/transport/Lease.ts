@@ -72,7 +72,7 @@ export class NotHeld extends Schema.TaggedError<NotHeld>()("NotHeld", {
 
 /** @see {@link hold} */
 export interface Options {
-  /** For how long a holder that died keeps others out. Default 30 seconds, at least 100 milliseconds. */
+  /** For how long a holder that died keeps others out. Default 30 seconds, at least 100 milliseconds, at most a year. */
   readonly ttl?: Duration.Input
   /** How long to go on asking, once a second, while the store does not answer. Default: not at all. */
   readonly patience?: Duration.Input
@@ -81,6 +81,9 @@ export interface Options {
 
 /** Default time to live, in milliseconds. */
 export const defaultTtlMillis = 30_000
+
+// A store must be able to write down when the lease of a holder that died lapses.
+const maxTtlMillis = 365 * 86_400_000
 
 /**
  * Runs an effect while holding a lease, and gives it back at the end, however that comes.
@@ -97,7 +100,8 @@ export const hold =
         const lease = yield* Lease
         const clock = yield* Clock.Clock
         const now = () => Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-        const ttlMillis = options.ttl === undefined ? defaultTtlMillis : Math.max(100, toMillis(options.ttl))
+        const ttlMillis =
+          options.ttl === undefined ? defaultTtlMillis : Math.min(maxTtlMillis, Math.max(100, toMillis(options.ttl)))
         const ask: Ask = { name, owner: crypto.randomUUID(), ttlMillis, occurrence: options.occurrence }
         // Of an interrupted asking nobody knows whether it was heard.
         const release = Effect.catch(

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as References from "effect/References"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Tracer from "effect/Tracer"
@@ -20,6 +21,7 @@ interface Place<A> {
 // What of the first user's context the shared instance keeps: nothing of the request or span it was made in.
 const keys: ReadonlyArray<Context.Reference<any>> = [
   Clock.Clock,
+  Scheduler.Scheduler,
   Logger.CurrentLoggers,
   Metric.MetricRegistry,
   References.MinimumLogLevel,

@@ -6,8 +6,15 @@ import { Transport } from "./Transport.ts"
 
 type Shape = Transport["Service"]
 
-// One view per prefix, so that whatever a process has once per transport it has once per prefix.
-const views = new WeakMap<Shape, Map<string, Shape>>()
+// One view per prefix, so that whatever a process has once per transport it has once per prefix, while somebody has the view:
+// prefixes may come and go, as tenants do.
+const views = new WeakMap<Shape, Map<string, WeakRef<Shape>>>()
+const forgotten = new FinalizationRegistry<readonly [known: Map<string, WeakRef<Shape>>, added: string]>(
+  ([known, added]) => {
+    // There may be a new one already.
+    if (known.get(added)?.deref() === undefined) known.delete(added)
+  }
+)
 const roots = new WeakMap<Shape, Shape>()
 
 /** The transport that a view is of; a transport that is no view itself. */
@@ -26,17 +33,37 @@ export const make = (transport: Shape, prefix: string): Shape => {
   Name.check("prefix", prefix)
   const root = rootOf(transport)
   const added = addedBy(transport) + prefix
-  const known = views.get(root) ?? new Map<string, Shape>()
+  const known = views.get(root) ?? new Map<string, WeakRef<Shape>>()
   views.set(root, known)
-  let view = known.get(added)
+  let view = known.get(added)?.deref()
   if (view === undefined) {
-    // Inherits: state and capabilities are read anew each time.
-    view = Object.create(root, { prefix: { value: root.prefix + added, enumerable: true } }) as Shape
-    known.set(added, view)
+    view = viewOf(root, root.prefix + added)
+    known.set(added, new WeakRef(view))
+    forgotten.register(view, [known, added])
     roots.set(view, root)
   }
   return view
 }
+
+/** Asks the root for everything anew each time: it may be the instance of a class, whose methods need it as their `this`. */
+const viewOf = (root: Shape, prefix: string): Shape => ({
+  prefix,
+  get name() {
+    return root.name
+  },
+  get capabilities() {
+    return root.capabilities
+  },
+  get state() {
+    return root.state
+  },
+  get whileDown() {
+    return root.whileDown
+  },
+  send: (channel, frame, sent) => root.send(channel, frame, sent),
+  subscribe: (target, receive) => root.subscribe(target, receive),
+  watch: (watcher) => root.watch(watcher)
+})
 
 /** Gives the view as the transport of what is provided with it. */
 export const layer = (prefix: string): Layer.Layer<Transport, never, Transport> => {

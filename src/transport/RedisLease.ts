@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as RedisLink from "./internal/RedisLink.ts"
+import * as RedisStart from "./internal/RedisStart.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisLeaseScript from "./internal/redisLeaseScript.ts"
@@ -31,9 +32,18 @@ export type Options = Omit<RedisPubSub.Options, "maxFrameBytes" | "maxBytesInFli
  * not run the script. Later troubles do not end it.
  */
 export const make = (options: Options = {}): Effect.Effect<Lease["Service"], TransportError, Scope.Scope> =>
+  Effect.flatMap(RedisDefences, (defences) => {
+    const settings = redisOptions.resolve(options, defences)
+    return settings instanceof TransportError
+      ? Effect.fail(renamed(settings, "read the options of RedisLease"))
+      : RedisStart.patiently(
+          settings,
+          Effect.suspend(() => connect(settings))
+        )
+  })
+
+const connect = (settings: redisOptions.Settings): Effect.Effect<Lease["Service"], TransportError, Scope.Scope> =>
   Effect.gen(function* () {
-    const settings = redisOptions.resolve(options, yield* RedisDefences)
-    if (settings instanceof TransportError) return yield* renamed(settings, "read the options of RedisLease")
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "lease", settings.name))
 

@@ -221,6 +221,8 @@ export interface ReplyExtension {
   readonly ask?: { readonly id: number; readonly name: string } | undefined
   /** No step: nothing but a sign of life. */
   readonly alive?: true | undefined
+  /** Which attempt it answers, from 2 on: each counts its steps for itself. Absent is 1. */
+  readonly attempt?: number | undefined
 }
 
 /** Reads a reply as Daebus does: every JSON object is one. */
@@ -238,7 +240,7 @@ export const readReply = (raw: JsonObject): Reply => {
 
 const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
   if (typeof value !== "object" || value === null) return undefined
-  const { alive, ask, by, packed, seq, v } = value as Record<string, unknown>
+  const { alive, ask, attempt, by, packed, seq, v } = value as Record<string, unknown>
   if (v !== 1 || typeof by !== "string" || !isInstance.test(by) || !isCount(seq)) return undefined
   return {
     v,
@@ -246,7 +248,8 @@ const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
     seq,
     packed: packed === true ? true : undefined,
     ask: readAsk(ask),
-    alive: alive === true ? true : undefined
+    alive: alive === true ? true : undefined,
+    attempt: isPositive(attempt) ? attempt : undefined
   }
 }
 

@@ -75,8 +75,8 @@ export const run = <S extends Service.Any, Handlers extends HandlersOf<S>>(
       Effect.flatMap(Effect.orDie(SchemaCodec.make(action.progress).encode(value)), (value) =>
         Effect.callback<void>((resume) => {
           const step = steps++
-          unacknowledged.set(step, () => resume(Effect.void))
           post({ _tag: "Progress", job, step, value })
+          unacknowledged.set(step, () => resume(Effect.void))
           return Effect.sync(() => unacknowledged.delete(step))
         })
       )
@@ -109,7 +109,12 @@ export const run = <S extends Service.Any, Handlers extends HandlersOf<S>>(
           Effect.onExit((exit) =>
             Effect.sync(() => {
               running.delete(job)
-              post(exit._tag === "Success" ? exit.value : defect(job, exit.cause))
+              try {
+                post(exit._tag === "Success" ? exit.value : defect(job, exit.cause))
+              } catch (error) {
+                // A value that no message can hold, which `Schema.Any` lets through. Nothing said would be a job without an end.
+                post(defect(job, Cause.die(error)))
+              }
             })
           )
         )

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Redacted, Schema } from "effect"
+import { Deferred, Effect, Fiber, Layer, Redacted, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, CallError, Handlers, Memory, Request, Service, Transport } from "fiberbus"
 import type * as RedisPubSub from "../../src/transport/RedisPubSub.ts"
@@ -51,6 +51,21 @@ describe("fiberbus call", () => {
       assert.strictEqual(stdout, '{"imported":2}\n')
       assert.strictEqual(stderr, 'progress {"done":1,"total":2}\nprogress {"done":2,"total":2}\n')
     }).pipe(Effect.provide(UsersLive), Effect.provide(commandLine.layer))
+  })
+
+  it.effect("prints the items of a stream on stdout, as long as it lasts", () => {
+    const commandLine = CommandLine.make()
+    const Logs = Service.make("logs", Action.make("tail", { items: { line: Schema.String } }))
+    const live = Handlers.layer(Logs, {
+      tail: () => Stream.make("a", "b").pipe(Stream.map((line) => ({ line })))
+    })
+    return Effect.gen(function* () {
+      assert.deepStrictEqual(yield* commandLine.run(["call", "logs", "tail", "--items"]), {
+        status: 0,
+        stdout: '{"line":"a"}\n{"line":"b"}\n',
+        stderr: ""
+      })
+    }).pipe(Effect.provide(live), Effect.provide(commandLine.layer))
   })
 
   it.effect("prints steps as they came, URLs and addresses included", () => {

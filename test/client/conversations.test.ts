@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, CallError, Caller, Handlers, Retry, Service, Transport } from "fiberbus"
+import { Action, CallError, Caller, Handlers, Memory, Retry, Service, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
 import * as Scripted from "../scripted.ts"
 
@@ -272,6 +272,77 @@ describe("a conversation", () => {
         const error = yield* Effect.flip(wifi.call("connect", { ssid: "home" }))
         assert.include(error.message, "password: NobodyAnswers")
       }).pipe(Effect.provide(layer))
+    })
+  )
+})
+
+describe("a question that can have no answer any more", () => {
+  const Asking = Service.make(
+    "asking",
+    Action.make("go", { success: Schema.String, asks: { name: { ask: Schema.String, answer: Schema.String } } })
+  )
+
+  const ended = (ask: Effect.Effect<string, Handlers.AskError>, over: Queue.Enqueue<string>) =>
+    ask.pipe(
+      Effect.matchCause({
+        onFailure: (cause) => String(Cause.squash(cause)),
+        onSuccess: (name) => name
+      }),
+      Effect.tap((end) => Queue.offer(over, end))
+    )
+
+  it.effect("lets go of a handler that cannot be interrupted", () =>
+    Effect.gen(function* () {
+      const over = yield* Queue.unbounded<string>()
+      const asked = yield* Deferred.make<void>()
+      const layer = Handlers.layer(
+        Asking,
+        { go: (_, { ask }) => Effect.uninterruptible(ended(ask("name", "first"), over)) },
+        { concurrency: 1 }
+      )
+      yield* Effect.gen(function* () {
+        const asking = yield* Caller.make(Asking)
+        const name = () => Effect.andThen(Deferred.succeed(asked, undefined), Effect.never)
+        const call = yield* Effect.forkChild(asking.go({ answers: { name } }))
+        yield* Deferred.await(asked)
+        yield* Fiber.interrupt(call)
+        assert.include(yield* Queue.take(over), "NobodyAnswers")
+        // Its slot is free again.
+        assert.strictEqual(yield* asking.go({ answers: { name: () => Effect.succeed("Ada") } }), "Ada")
+      }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layer))))
+    })
+  )
+
+  it.effect("ends in a fiber that outlives its request", () =>
+    Effect.gen(function* () {
+      const over = yield* Queue.unbounded<string>()
+      const gate = yield* Deferred.make<void>()
+      const asked = yield* Deferred.make<void>()
+      const handlers = Handlers.layer(Asking, {
+        go: (_, { ask }) =>
+          Effect.gen(function* () {
+            yield* Effect.forkDetach(ended(ask("name", "while it lasts"), over), { startImmediately: true })
+            yield* Effect.forkDetach(Effect.andThen(Deferred.await(gate), ended(ask("name", "after the end"), over)), {
+              startImmediately: true
+            })
+            yield* Deferred.await(asked)
+            return "done"
+          })
+      })
+      yield* Effect.gen(function* () {
+        const asking = yield* Caller.make(Asking)
+        const questions: Array<string> = []
+        const name = (question: string) =>
+          Effect.andThen(
+            Effect.sync(() => questions.push(question)),
+            Effect.andThen(Deferred.succeed(asked, undefined), Effect.never)
+          )
+        assert.strictEqual(yield* asking.go({ answers: { name } }), "done")
+        assert.include(yield* Queue.take(over), "NobodyAnswers")
+        yield* Deferred.succeed(gate, undefined)
+        assert.include(yield* Queue.take(over), "AlreadyAnswered")
+        assert.deepStrictEqual(questions, ["while it lasts"])
+      }).pipe(Effect.provide(handlers.pipe(Layer.provideMerge(Memory.layer))))
     })
   )
 })

@@ -155,6 +155,37 @@ describe("the metrics of calls", () => {
     })
   )
 
+  for (const policies of [[], [Retry.policy()]]) {
+    it.effect(`count a stream whose steps do not fit, ${policies.length === 0 ? "without" : "under"} policies`, () =>
+      Effect.gen(function* () {
+        const wait = Action.make("wait", { progress: Schema.String })
+        const list = Action.make("list", { items: Schema.Finite })
+        const Theirs = Service.make("work", wait, Action.make("list", { items: Schema.Json }))
+        const layer = Handlers.layer(Theirs, {
+          wait: (_, { progress }) => Effect.andThen(progress("one"), Effect.never),
+          list: () => Stream.make(1, 2, "three", 4)
+        })
+        const registry = yield* measured(
+          Effect.gen(function* () {
+            const Ours = Service.make("work", Action.make("wait", { progress: Schema.Finite }), list)
+            const work = yield* Caller.make(Ours, { policies })
+            const wrong = yield* Effect.flip(Stream.runDrain(work.wait.stream()))
+            assert.strictEqual((wrong as any).reason._tag, "ContractMismatch")
+            const seen: Array<number> = []
+            const misfit = yield* Effect.flip(Stream.runForEach(work.list(), (n) => Effect.sync(() => seen.push(n))))
+            assert.deepInclude(misfit, { started: "yes" })
+            assert.strictEqual((misfit as any).reason._tag, "ContractMismatch")
+            assert.deepStrictEqual(seen, [1, 2])
+          }).pipe(Effect.scoped, Effect.provide(Layer.fresh(layer)), Effect.provide(Layer.fresh(Memory.layer)))
+        )
+        assert.deepStrictEqual(
+          lines(registry).filter((line) => line.startsWith("fiberbus_calls")),
+          ["fiberbus_calls_total{work,list,ContractMismatch} 1", "fiberbus_calls_total{work,wait,ContractMismatch} 1"]
+        )
+      })
+    )
+  }
+
   it.effect("know how many are in flight, how long they took, and who was refused for them", () =>
     Effect.gen(function* () {
       const registry = yield* measured(

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, Scope, Stream } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, SchemaGetter, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, type CallError, Caller, Handlers, Memory, Response, Retry, Service, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
@@ -66,6 +66,27 @@ const timePasses = <A, E>(fiber: Fiber.Fiber<A, E>, step = 500) =>
   })
 
 describe("an action with items", () => {
+  it.effect("is told of no more room when it has ended", () =>
+    Effect.gen(function* () {
+      const { layer, over, scripted } = yield* withScript({})
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.make(Numbers)
+        const seen = yield* Queue.unbounded<number>()
+        const gate = yield* Deferred.make<void>()
+        const stream = yield* numbers.count({ to: 30 }, { window: 40 }).pipe(
+          Stream.rechunk(1),
+          Stream.runForEach((n) => Effect.andThen(Queue.offer(seen, n), Deferred.await(gate))),
+          Effect.forkChild
+        )
+        yield* over
+        yield* Scripted.turns()
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(stream)
+        assert.deepStrictEqual(scripted.controls, [])
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
   it.effect("brings them in order, and nothing else", () =>
     Effect.gen(function* () {
       const { layer } = yield* onMemory
@@ -150,6 +171,20 @@ describe("an action with items", () => {
         assert.lengthOf(yield* Stream.runCollect(Stream.take(numbers.forever(), 5)), 5)
         assert.isTrue(Exit.hasInterrupts(yield* over))
         assert.strictEqual(yield* pendingCalls, 0)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("can be called without a contract", () =>
+    Effect.gen(function* () {
+      const { layer } = yield* onMemory
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.dynamic("numbers")
+        const ticks = numbers.items("tick", {}, { timeout: "2 seconds" }).pipe(Stream.take(2), Stream.runCollect)
+        assert.deepStrictEqual(yield* timePasses(yield* Effect.forkChild(ticks)), [
+          { at: "1970-01-01T00:00:00.000Z" },
+          { at: "1970-01-01T00:00:00.000Z" }
+        ])
       }).pipe(Effect.provide(layer))
     })
   )
@@ -272,6 +307,44 @@ describe("an action with items", () => {
   )
 })
 
+describe("a step that is too large for a frame", () => {
+  const Large = Service.make(
+    "large",
+    Action.make("items", { items: Schema.String }),
+    Action.make("steps", { progress: Schema.String })
+  )
+
+  it.effect("ends the call, and its producer stops at once", () =>
+    Effect.gen(function* () {
+      const over = yield* Queue.unbounded<Exit.Exit<unknown, unknown>>()
+      const layer = Handlers.layer(Large, {
+        items: () =>
+          Stream.fromArray(["a", "x".repeat(2_000), ...Array.from({ length: 100 }, () => "b")]).pipe(
+            Stream.onExit((exit) => Queue.offer(over, exit))
+          ),
+        steps: (_, { progress }) =>
+          Effect.andThen(progress("x".repeat(2_000)), Effect.forever(progress("b"))).pipe(
+            Effect.onExit((exit) => Queue.offer(over, exit))
+          )
+      })
+      yield* Effect.gen(function* () {
+        const large = yield* Caller.make(Large)
+        for (const call of [
+          Stream.runDrain(large.items({ window: 8 })),
+          Stream.runDrain(large.steps.stream()),
+          Stream.runDrain(large.steps.stream({ window: 1 })),
+          // By a caller that does not count them.
+          large.steps()
+        ]) {
+          const error = yield* reasonOf(call)
+          assert.deepInclude(error, { _tag: "PayloadTooLarge", started: "yes" })
+          assert.isTrue(Exit.hasInterrupts(yield* Queue.take(over)))
+        }
+      }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layerOptions({ maxFrameBytes: 1_024 })))))
+    })
+  )
+})
+
 describe("the numbers of steps", () => {
   const lost = (index: number) =>
     Effect.gen(function* () {
@@ -365,6 +438,17 @@ describe("progress", () => {
     })
   )
 
+  it.effect("goes on after the last word about room was lost, when the service says that it runs", () =>
+    Effect.gen(function* () {
+      const { layer } = yield* withScript({ control: (index) => (index === 0 ? "lost" : "arrives") })
+      yield* Effect.gen(function* () {
+        const numbers = yield* Caller.make(Numbers)
+        const stream = numbers.steps.stream({ to: 8 }, { window: 4 })
+        assert.lengthOf(yield* timePasses(yield* Effect.forkChild(Stream.runCollect(stream))), 9)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
   it.effect("counts a warning sent by hand as none of its steps", () =>
     Effect.gen(function* () {
       const Warned = Service.make("warned", Action.make("go", { progress: Schema.Json }))
@@ -382,6 +466,28 @@ describe("progress", () => {
           events.map((event) => event.value),
           [1, { error: "careful" }, 2, undefined]
         )
+      }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layer))))
+    })
+  )
+})
+
+describe("items whose schema takes time", () => {
+  it.effect("have the stream's time to be read, whenever they come", () =>
+    Effect.gen(function* () {
+      const Slow = Schema.Finite.pipe(
+        Schema.decodeTo(Schema.Finite, {
+          decode: SchemaGetter.transformEffect((n: number) => Effect.as(Effect.sleep("300 millis"), n)),
+          encode: SchemaGetter.passthrough()
+        })
+      )
+      const Slowly = Service.make("slowly", Action.make("tick", { items: Slow }))
+      const layer = Handlers.layer(Slowly, {
+        tick: () => Stream.make(1, 2, 3).pipe(Stream.tap(() => Effect.sleep("800 millis")))
+      })
+      yield* Effect.gen(function* () {
+        const slowly = yield* Caller.make(Slowly)
+        const all = yield* Effect.forkChild(Stream.runCollect(slowly.tick({ timeout: "3 seconds" })))
+        assert.deepStrictEqual(yield* timePasses(all, 100), [1, 2, 3])
       }).pipe(Effect.provide(layer.pipe(Layer.provideMerge(Memory.layer))))
     })
   )
@@ -429,6 +535,39 @@ describe("a process that has gone", () => {
 })
 
 describe("a service that shuts down", () => {
+  for (const policies of [[], [Retry.policy()]]) {
+    it.effect(`hears who leaves its stream, ${policies.length === 0 ? "without" : "under"} policies`, () =>
+      Effect.gen(function* () {
+        const { layer, over } = yield* serving
+        const scripted = Scripted.make({})
+        const service = yield* Scope.make()
+        yield* Effect.gen(function* () {
+          yield* Layer.buildWithScope(layer, service)
+          const numbers = yield* Caller.make(Numbers, { policies })
+          const begun = yield* Deferred.make<void>()
+          const stream = yield* numbers.forever({ window: 4 }).pipe(
+            Stream.runForEach(() => Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)),
+            Effect.forkChild
+          )
+          yield* Deferred.await(begun)
+          const closed = yield* Effect.forkChild(Scope.close(service, Exit.void), { startImmediately: true })
+          yield* Scripted.turns()
+          yield* Fiber.interrupt(stream)
+          assert.isTrue(Exit.hasInterrupts(yield* over))
+          // Its channel is left by now; that of the process is heard until the last handler has ended.
+          const takenBack = scripted.controls
+            .map(({ fiberbus }) => fiberbus)
+            .filter(({ cancel }) => cancel !== undefined)
+          assert.deepStrictEqual(
+            takenBack.map(({ by }) => by === undefined),
+            [true, false]
+          )
+          yield* Fiber.join(closed)
+        }).pipe(Effect.provide(scripted.layer))
+      })
+    )
+  }
+
   it.effect("goes on with the streams that are open, for the grace", () =>
     Effect.gen(function* () {
       const { layer, over } = yield* serving
@@ -481,6 +620,88 @@ describe("several processes of one name", () => {
           yield* Stream.runCollect(numbers.count({ to: 500 })),
           Array.from({ length: 500 }, (_, i) => i + 1)
         )
+      }).pipe(Effect.provide(layer))
+    })
+  )
+})
+
+describe("a stream that one of several processes refuses", () => {
+  const Runs = Service.make("runs", Action.make("list", { items: { run: Schema.Finite, n: Schema.Finite } }))
+
+  /** A process that lists the number of the run with each item, and others that refuse the first request, or answer it late. */
+  const processes = Effect.fnUntraced(function* (patience: number) {
+    const broker = Memory.makeBroker()
+    const process = () => Layer.fresh(Memory.layerOptions({ broker }))
+    const over = yield* Queue.unbounded<Exit.Exit<unknown, unknown>>()
+    let runs = 0
+    const lists = Handlers.layer(Runs, {
+      list: () => {
+        const run = ++runs
+        return Stream.fromEffect(Effect.sleep(patience)).pipe(
+          Stream.flatMap(() => Stream.range(1, 100)),
+          Stream.map((n) => ({ run, n })),
+          Stream.onExit((exit) => Queue.offer(over, exit))
+        )
+      }
+    })
+    const refuses = Layer.effectDiscard(
+      Effect.gen(function* () {
+        const transport = yield* Transport.Transport
+        let requests = 0
+        yield* transport.subscribe({ _tag: "Channel", channel: "runs" }, (frame) => {
+          const { action, reply_to, request_id } = JSON.parse(String(frame))
+          if (action === undefined) return
+          const say = (reply: object, by: string) =>
+            transport.send(reply_to, JSON.stringify({ ...reply, request_id, fiberbus: { v: 1, by, seq: 0 } }), () => {})
+          const payload = { error: "busy", reason: { _tag: "Busy", retryAfterMillis: 1 }, started: "no" }
+          if (++requests === 1) say({ status: "error", payload, final: true }, "busy-one")
+          // It was on its way when the call was tried again.
+          else say({ status: "success", payload: { run: 0, n: 1 }, final: false }, "slow-one")
+        })
+      })
+    )
+    const layer = Layer.mergeAll(
+      lists.pipe(Layer.provide(process())),
+      refuses.pipe(Layer.provide(process())),
+      process()
+    )
+    return { layer, over: Queue.take(over) }
+  })
+
+  const itemsOf = (run: number) => Array.from({ length: 100 }, (_, i) => ({ run, n: i + 1 }))
+
+  it.effect("is stopped in those that began with it", () =>
+    Effect.gen(function* () {
+      const { layer, over } = yield* processes(0)
+      yield* Effect.gen(function* () {
+        const runs = yield* Caller.make(Runs)
+        assert.deepInclude(yield* reasonOf(Stream.runDrain(runs.list({ window: 8 }))), { _tag: "Busy", started: "no" })
+        assert.isTrue(Exit.hasInterrupts(yield* over))
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("brings the items of one run where it would be tried again", () =>
+    Effect.gen(function* () {
+      const { layer, over } = yield* processes(0)
+      yield* Effect.gen(function* () {
+        const runs = yield* Caller.make(Runs, { policies: [Retry.policy()] })
+        const list = yield* Effect.forkChild(Stream.runCollect(runs.list({ window: 8 })))
+        assert.deepStrictEqual(yield* timePasses(list, 100), itemsOf(1))
+        assert.isTrue(Exit.isSuccess(yield* over))
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("brings the items of one run where it is tried again before the first has any", () =>
+    Effect.gen(function* () {
+      const { layer, over } = yield* processes(3_000)
+      yield* Effect.gen(function* () {
+        const runs = yield* Caller.make(Runs, { policies: [Retry.policy()] })
+        const list = yield* Effect.forkChild(Stream.runCollect(runs.list({ window: 8 })))
+        assert.deepStrictEqual(yield* timePasses(list, 100), itemsOf(2))
+        assert.isTrue(Exit.hasInterrupts(yield* over))
+        assert.isTrue(Exit.isSuccess(yield* over))
       }).pipe(Effect.provide(layer))
     })
   )

@@ -49,7 +49,7 @@ export const snippets = () => {
   {
     const options = RedisPubSub.environment
 
-    const RedisLive = RedisLease.layerConfig().pipe(Layer.provideMerge(RedisPubSub.layerConfig(options)))
+    const RedisLive = Layer.mergeAll(RedisPubSub.layerConfig(options), RedisLease.layerConfig(options))
 
     Main.run(AppLive.pipe(Layer.provide(RedisLive)))
   }

@@ -578,7 +578,9 @@ const setUpCalls = Effect.gen(function* () {
   const bus = yield* setUp()
   const requests = yield* Queue.unbounded<string>()
   yield* bus.transport.subscribe({ _tag: "Channel", channel: "silent" }, (frame) => {
-    Queue.offerUnsafe(requests, JSON.parse(String(frame)).request_id)
+    const { request_id } = JSON.parse(String(frame))
+    // Callers also take requests back.
+    if (request_id !== undefined) Queue.offerUnsafe(requests, request_id)
   })
   const caller = yield* Effect.provideService(Caller.make(silent), Transport, bus.transport)
   const dynamic = yield* Effect.provideService(Caller.dynamic("silent"), Transport, bus.transport)

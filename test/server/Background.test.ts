@@ -115,6 +115,26 @@ describe("The schedule of a background task", () => {
     })
   )
 
+  it.effect("that is cron takes an hour that comes twice once, and makes up for one that is left out", () =>
+    Effect.gen(function* () {
+      const times: Array<string> = []
+      const now = Effect.map(DateTime.now, (time) => times.push(DateTime.formatIso(time).slice(5, 16)))
+      yield* TestClock.setTime(Date.parse("2026-10-24T23:30:00Z"))
+      yield* Layer.build(
+        Layer.mergeAll(
+          Background.layer("hourly", Schedule.cron("0 * * * *", "Europe/Oslo"), now),
+          Background.layer("nightly", Schedule.cron("30 2 * * *", "Europe/Oslo"), now)
+        ).pipe(Layer.provide(transport))
+      )
+      yield* TestClock.adjust("3 hours")
+      assert.deepStrictEqual(times, ["10-25T00:00", "10-25T00:30", "10-25T02:00"])
+      yield* TestClock.setTime(Date.parse("2027-03-27T23:30:00Z"))
+      times.length = 0
+      yield* TestClock.adjust("3 hours")
+      assert.deepStrictEqual(times, ["03-28T00:00", "03-28T01:00", "03-28T01:30", "03-28T02:00"])
+    })
+  )
+
   it.effect("may be further away than a timer of Node can wait", () =>
     Effect.gen(function* () {
       const { task } = yield* handleOf(
@@ -185,6 +205,15 @@ describe("The schedule of a background task", () => {
     })
   )
 
+  it.effect("that has no waits ticks once a millisecond, and leaves the process time for others", () =>
+    Effect.gen(function* () {
+      const { task } = yield* handleOf(Background.layer(Task, Schedule.forever, Effect.succeed("ran")))
+      yield* TestClock.adjust("10 millis")
+      const { runs, skipped } = yield* task.state
+      assert.strictEqual(runs.succeeded + skipped, 11)
+    })
+  )
+
   it.effect("that breaks on the way is told, and the task stays", () =>
     Effect.gen(function* () {
       const { lines, layer } = yield* logged
@@ -243,6 +272,15 @@ describe("A tick that meets a run", () => {
       yield* Deferred.succeed(yield* next, "the first")
       yield* TestClock.adjust("1 minute")
       assert.deepInclude(yield* task.state, { running: 3, skipped: 2 })
+    })
+  )
+
+  it.effect("has a limit of one where that is no number", () =>
+    Effect.gen(function* () {
+      const { effect } = yield* runs
+      const { task } = yield* handleOf(Background.layer(Task, minute, effect, { overlap: { beside: Number("many") } }))
+      yield* TestClock.adjust("2 minutes")
+      assert.deepInclude(yield* task.state, { running: 1, skipped: 1 })
     })
   )
 })
@@ -454,6 +492,19 @@ describe("When the Layer of a task closes", () => {
         lines.map(({ text }) => text),
         ["fiberbus: the background task task failed"]
       )
+    })
+  )
+
+  it.effect("a handle is of no use any more, and of no harm", () =>
+    Effect.gen(function* () {
+      const { task, close } = yield* handleOf(Background.layer(Task, minute, Effect.succeed("ran")))
+      yield* close
+      yield* task.pause
+      yield* task.resume
+      yield* task.reschedule(minute)
+      assert.strictEqual((yield* Effect.flip(task.runNow)).reason, "Closed")
+      yield* TestClock.adjust("1 hour")
+      assert.deepInclude(yield* task.state, { nextAt: undefined, running: 0, last: undefined })
     })
   )
 

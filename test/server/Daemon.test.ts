@@ -226,6 +226,67 @@ describe("The handle of a daemon", () => {
     })
   )
 
+  it.effect("starts a daemon again that asks for its own restart", () =>
+    Effect.gen(function* () {
+      const { effect, told } = yield* work
+      let asked = false
+      const self = Effect.gen(function* () {
+        if (asked) return yield* effect
+        asked = true
+        return yield* Daemon.restart("self")
+      })
+      const { context } = yield* build(Daemon.layer("self", self))
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* Queue.takeAll(told), ["running"])
+      const { state } = yield* Effect.provideContext(Daemon.get("self"), context)
+      assert.strictEqual((yield* state)._tag, "Running")
+    })
+  )
+
+  it.effect("stops a daemon that stops itself, and tells so", () =>
+    Effect.gen(function* () {
+      const { context } = yield* build(Daemon.layer("self", Effect.andThen(Daemon.stop("self"), Effect.never)))
+      yield* TestClock.adjust("1 minute")
+      const { state } = yield* Effect.provideContext(Daemon.get("self"), context)
+      assert.strictEqual((yield* state)._tag, "Stopped")
+    })
+  )
+
+  it.effect("goes on stopping it when whoever asked for that has gone", () =>
+    Effect.gen(function* () {
+      const release = yield* Deferred.make<void>()
+      const { indexer } = yield* indexerOf(
+        Daemon.layer(
+          Indexer,
+          Effect.onInterrupt(Effect.never, () => Deferred.await(release))
+        )
+      )
+      yield* TestClock.adjust("1 second")
+      const asked = yield* Effect.forkChild(indexer.stop, { startImmediately: true })
+      yield* Fiber.interrupt(asked)
+      yield* Deferred.succeed(release, undefined)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* indexer.state)._tag, "Stopped")
+    })
+  )
+
+  it.live("leaves nobody waiting once its Layer has closed, also where it could not be stopped", () =>
+    Effect.gen(function* () {
+      const begun = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const stubborn = Effect.uninterruptible(
+        Effect.andThen(Deferred.succeed(begun, undefined), Deferred.await(release))
+      )
+      const { indexer, close } = yield* indexerOf(Daemon.layer(Indexer, stubborn))
+      yield* Deferred.await(begun)
+      yield* Effect.forkChild(indexer.stop, { startImmediately: true })
+      yield* close
+      yield* indexer.start
+      yield* indexer.stop
+      yield* Deferred.succeed(release, undefined)
+    })
+  )
+
   it.effect("streams its states", () =>
     Effect.gen(function* () {
       const { effect, told, end } = yield* work

@@ -412,6 +412,22 @@ describe("Handlers", () => {
     })
   )
 
+  it.effect("answers callers also where its process listens to everything", () =>
+    Effect.gen(function* () {
+      const { handlers } = yield* gate
+      const heard = yield* Queue.unbounded<string>()
+      const Live = Layer.mergeAll(
+        Handlers.layer(Gate, handlers),
+        Listener.layer(Topic.make("*", {}), (_, { channel }) => Queue.offer(heard, channel))
+      )
+      yield* Effect.gen(function* () {
+        const replies = yield* request("gate", { action: "ping", reply_to: "caller:test", request_id: 1 })
+        assert.strictEqual((yield* Queue.take(replies)).request_id, 1)
+        assert.deepStrictEqual([yield* Queue.take(heard), yield* Queue.take(heard)], ["gate", "caller:test"])
+      }).pipe(Effect.provide(onMemory(Live)))
+    })
+  )
+
   it.effect("lets a handler answer by hand, once", () =>
     Effect.gen(function* () {
       const Hand = Service.make(

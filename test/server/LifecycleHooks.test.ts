@@ -297,9 +297,19 @@ describe("Waiting for a service", () => {
           transport.send(reply_to, Envelope.writeReply("error", payload, request_id, true), () => {})
         })
       yield* answering("draining", new Reason.Draining({}))
+      yield* answering("draining", new Reason.Draining({}))
       yield* answering("busy", new Reason.Busy({ retryAfterMillis: 1 }))
       assert.isFalse(yield* Lifecycle.isServed("draining"))
       assert.isTrue(yield* Lifecycle.isServed("busy"))
+      // One replica leaves, another stays; the one that leaves is the first to answer.
+      yield* answering("rolling", new Reason.Draining({}))
+      yield* answering("rolling", new Reason.UnknownAction({ action: "fiberbus.probe" }))
+      assert.isTrue(yield* Lifecycle.isServed("rolling"))
+      // Nor does whoever only listens, such as a tap, make up for one that leaves.
+      yield* transport.subscribe({ _tag: "Channel", channel: "draining" }, () => {})
+      const tapped = yield* Effect.forkChild(Lifecycle.isServed("draining"), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      assert.isFalse(yield* Fiber.join(tapped))
     }).pipe(Effect.provide(Layer.fresh(Memory.layer)))
   )
 

@@ -271,6 +271,25 @@ describe("Of ten replicas", () => {
   )
 })
 
+it.effect("A store of leases that breaks is told as a run that died, not taken for the end of the task", () =>
+  Effect.gen(function* () {
+    const broken = Effect.die(new Error("a bug in the store"))
+    const { task } = yield* Background.layer(Task, Schedule.spaced("1 minute"), Effect.void, {
+      oncePerFleet: true
+    }).pipe(
+      Layer.provide(Layer.succeed(Lease.Lease, { acquire: () => broken, renew: () => broken, release: () => broken })),
+      Layer.provide(Layer.fresh(Memory.layer)),
+      Layer.build,
+      Effect.map((context) => ({ task: Context.get(context, Task) }))
+    )
+    assert.isTrue(Exit.hasDies(yield* task.runNow))
+    yield* TestClock.adjust("1 minute")
+    const { runs, last } = yield* task.state
+    assert.strictEqual(runs.died, 2)
+    assert.strictEqual(last?.outcome, "died")
+  })
+)
+
 it.layer(RedisServer.layer, { excludeTestServices: true })("Three replicas over one Redis", (it) => {
   it.effect("run a job one at a time; when one loses its connection another takes over with a higher token", () =>
     Effect.gen(function* () {

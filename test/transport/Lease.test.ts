@@ -256,6 +256,32 @@ it.layer(RedisServer.layer, { excludeTestServices: true })("A store of leases in
     })
   )
 
+  it.effect("leaves nobody locked out for ever, whatever time to live is asked for", () =>
+    Effect.gen(function* () {
+      const { lease } = yield* inRedis
+      const { command } = yield* RedisServer.RedisServer
+      const held = Effect.succeed("held")
+      const kept = Effect.provideService(Lease.hold("job", { ttl: "Infinity" })(held), Lease.Lease, lease)
+      assert.strictEqual(yield* kept, "held")
+      assert.strictEqual(yield* kept, "held")
+      assert.isAbove(Number(yield* command("PTTL", "test:fiberbus:lease:job")), 0)
+    })
+  )
+
+  it.effect("waits for a Redis that is not there yet, where it is told to", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      yield* server.stop
+      const tried = yield* Deferred.make<void>()
+      const connect = Schedule.spaced("10 millis").pipe(Schedule.tap(() => Deferred.succeed(tried, undefined)))
+      const built = yield* Effect.forkChild(Layer.build(RedisLease.layer({ url: server.url, connect })))
+      yield* Effect.raceFirst(Deferred.await(tried), Fiber.join(built))
+      yield* server.start
+      const lease = Context.get(yield* Fiber.join(built), Lease.Lease)
+      assert.strictEqual((yield* lease.acquire(ask("a")))._tag, "Held")
+    })
+  )
+
   it.effect("fails with advice when there is no Redis, or it does not want us", () =>
     Effect.gen(function* () {
       const nowhere = yield* Effect.flip(Layer.build(RedisLease.layer({ url: "redis://127.0.0.1:1" })))

@@ -1,5 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Context, Deferred, Effect, Exit, Fiber, Layer, Queue, References, Scope, Tracer } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Queue,
+  References,
+  Scheduler,
+  Scope,
+  Tracer
+} from "effect"
 import { TestClock } from "effect/testing"
 import { Action, Caller, Handlers, Memory, Service } from "fiberbus"
 import { Deadline } from "../../src/policy/Deadline.ts"
@@ -180,6 +194,8 @@ describe("PerTransport", () => {
       assert.isUndefined(Context.get(context, Deadline))
       assert.deepStrictEqual(Context.get(context, References.CurrentLogAnnotations), {})
       assert.strictEqual(Context.get(context, Clock.Clock), yield* Clock.Clock)
+      assert.strictEqual(Context.get(context, Scheduler.Scheduler), yield* Scheduler.Scheduler)
+      assert.isFalse((yield* Scheduler.Scheduler) === Context.get(Context.empty(), Scheduler.Scheduler))
     }).pipe(Effect.scoped, Effect.provide(Memory.layer))
   )
 

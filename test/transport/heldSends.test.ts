@@ -16,6 +16,16 @@ describe("held sends", () => {
     assert.deepStrictEqual(given, ["a", "b"])
   })
 
+  it("are not handed over when their time was over before a stalled process could say so", () => {
+    const held = HeldSends.make({ calls: 2, millis: 5 }, 100, late)
+    const ends: Array<TransportError | undefined> = []
+    held.hold("c", "x", 1, (error) => ends.push(error))
+    const from = performance.now()
+    while (performance.now() - from < 10);
+    held.release(assert.fail)
+    assert.deepStrictEqual(ends, [down])
+  })
+
   it("are bounded by number and by bytes", () => {
     const held = HeldSends.make({ calls: 2, millis: 60_000 }, 100, late)
     assert.isFalse(held.hold("c", "x", 101, assert.fail))

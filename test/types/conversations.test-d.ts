@@ -102,4 +102,28 @@ describe("asks", () => {
     })
     void call
   })
+
+  it("are answered beside whatever payload there is", () => {
+    const asks = { name: { ask: {}, answer: Schema.String } }
+    const Kinds = Service.make(
+      "kinds",
+      Action.make("none", { asks }),
+      Action.make("any", { payload: Schema.Any, asks }),
+      Action.make("unknown", { payload: Schema.Unknown, asks }),
+      Action.make("optional", { payload: { id: Schema.optionalKey(Schema.String) }, asks })
+    )
+    const call = Effect.map(Caller.make(Kinds), (kinds) => {
+      const options = { answers: { name: () => Effect.succeed("Ada") } }
+      kinds.none(options)
+      kinds.any({ id: 1 }, options)
+      kinds.any.stream({ id: 1 }, { ...options, window: 1 })
+      kinds.unknown({ id: 1 }, options)
+      kinds.optional({}, options)
+      // @ts-expect-error: the answers would be taken for the payload
+      kinds.any(options)
+      // @ts-expect-error: there is no payload
+      kinds.none({}, options)
+    })
+    void call
+  })
 })

@@ -1,6 +1,20 @@
 import { threadId } from "node:worker_threads"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Metric, Option, Queue, Schedule, Stream } from "effect"
+import {
+  Cause,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Metric,
+  Option,
+  Queue,
+  Schedule,
+  Scope,
+  Stream
+} from "effect"
 import { type CallError, Caller, Handlers, Memory } from "fiberbus"
 import * as WorkerPool from "fiberbus/worker/WorkerPool"
 import { Jobs, TooLarge } from "./jobs.ts"
@@ -28,6 +42,7 @@ const JobsLive = Handlers.layer(
     spin: inThread("spin"),
     crash: inThread("crash"),
     die: inThread("die"),
+    function: inThread("function"),
     left: inThread("left"),
     missing: inThread("missing"),
     here: () => Effect.succeed(threadId)
@@ -201,6 +216,28 @@ describe("WorkerPool", () => {
         )
       )
     }
+  )
+
+  it.live("a result or step that no message can hold is a defect of its job alone", () =>
+    Effect.gen(function* () {
+      const { thread } = yield* WorkerPool.run(Jobs, "where", undefined)
+      for (const as of ["success", "progress"] as const) {
+        const exit = yield* Effect.exit(WorkerPool.run(Jobs, "function", { as }))
+        assert.match(Cause.pretty((exit as Exit.Failure<unknown, unknown>).cause), /could not be cloned/)
+      }
+      assert.strictEqual((yield* WorkerPool.run(Jobs, "where", undefined)).thread, thread)
+    }).pipe(Effect.scoped, Effect.provide(live()))
+  )
+
+  it.live("does not begin a job when it is closed", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(threads(), scope)
+      const run = Effect.provideContext(WorkerPool.run(Jobs, "where", undefined), context)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      assert.strictEqual((yield* Effect.flip(run)).reason._tag, "NoThreads")
+      yield* Fiber.join(closing)
+    })
   )
 
   it.live("interrupts the job when its caller is interrupted, and keeps the thread", () =>

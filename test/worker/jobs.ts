@@ -19,6 +19,12 @@ export class Jobs extends Service.make(
   Action.make("spin", { progress: Schema.String }),
   Action.make("crash", { payload: { how: Schema.Literals(["exit", "throw", "heap", "idle"]) } }),
   Action.make("die"),
+  /** Brings what no message can hold. */
+  Action.make("function", {
+    payload: { as: Schema.Literals(["success", "progress"]) },
+    progress: Schema.Any,
+    success: Schema.Any
+  }),
   Action.make("left", { success: Schema.Finite }),
   Action.make("missing"),
   Action.make("here", { success: Schema.Int })

@@ -43,9 +43,11 @@ WorkerRunner.run(Jobs, {
       }
       if (how === "exit") process.exit(3)
       if (how === "throw") setImmediate(() => JSON.parse("no json"))
-      const kept: Array<Array<number>> = []
-      while (how === "heap") kept.push(Array.from({ length: 100_000 }, Math.random))
+      let kept: unknown = how
+      // Small ones: where a large one does not fit, V8 may end the whole process in place of the thread.
+      while (how === "heap") kept = { kept }
     }),
   die: () => Effect.die(new Error("a bug in the thread")),
+  function: ({ as }, { progress }) => (as === "success" ? Effect.succeed(() => 1) : progress(() => 1)),
   left: () => Deadline.remainingMillis
 }).pipe(Effect.provide(Layer.succeed(Limit, 1_000_000n)), NodeRuntime.runMain)

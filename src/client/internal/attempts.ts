@@ -13,7 +13,6 @@ import * as Action from "../../contract/Action.ts"
 import * as Deadline from "../../policy/Deadline.ts"
 import * as Policy from "../../policy/Policy.ts"
 import type { TransportError } from "../../transport/Transport.ts"
-import * as Control from "../../wire/Control.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
@@ -70,6 +69,7 @@ class Attempts {
   private waiting = false
   private closed = false
   private late: Late | undefined = undefined
+  private last: Attempt | undefined = undefined
 
   constructor(...[method, json, settings, flow, inquiry]: Parameters<Call.Run>) {
     this.method = method
@@ -96,15 +96,20 @@ class Attempts {
   /** Makes one attempt, with the time that is left. */
   readonly next: Call.Outcome = Effect.withFiber((fiber): Call.Outcome => {
     if (this.waiting) return Effect.die(new Error("a policy began an attempt while another one of the call waited"))
+    // A process that was slower than the one that refused has begun: its stream is the call's.
+    if (this.late?.isStreaming) return Effect.never
     const left = Math.floor(this.deadline - this.method.inbox.now())
     if (left <= 0) return Effect.fail(this.failure(this.timeout(), "no"))
     this.deafen()
+    // Those that have begun with a stream count their steps each for itself: only the next attempt's are taken.
+    if (this.flow !== undefined) this.last?.takeBack()
     this.answered = false
     this.waiting = true
     this.number++
     if (this.number > 1) Observed.retried(this.settings, this.number, fiber)
     const outcome = Effect.callback<any, any>((resume) => {
       const attempt = new Attempt(this, resume)
+      this.last = attempt
       Call.begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })
       return Effect.sync(() => this.abandon(attempt))
     })
@@ -155,11 +160,15 @@ class Attempts {
   /** Takes the call out of the table. The service is told where the caller has gone. */
   close(exit: Exit.Exit<unknown, unknown>) {
     this.closed = true
+    const call = this.late?.isStreaming ? this.late : this.last
     this.deafen()
-    if (this.number === 0 || this.answered || !Exit.hasInterrupts(exit)) return
-    const { channel, inbox } = this.method
-    const cancel = { _tag: "Cancel" as const, replyTo: inbox.channel, requestId: this.id, by: undefined }
-    inbox.transport.send(channel, Control.write(cancel), () => {})
+    if (this.answered) return
+    if (this.flow !== undefined || Exit.hasInterrupts(exit)) call?.takeBack()
+  }
+
+  /** A stream's steps are those of its last attempt. */
+  accepts({ extension }: Envelope.Reply) {
+    return this.flow === undefined || extension === undefined || (extension.attempt ?? 1) === this.number
   }
 
   timeout() {
@@ -200,6 +209,9 @@ class Attempt extends Call.Waiting {
     this.attempts = attempts
     this.id = attempts.id
   }
+  override accepts(reply: Envelope.Reply) {
+    return this.attempts.accepts(reply) && super.accepts(reply)
+  }
   override onReply(reply: Envelope.Reply) {
     this.attempts.answered = !isRefusal(reply)
     super.onReply(reply)
@@ -218,9 +230,12 @@ class Late extends Call.Waiting {
     super(method, settings.timeoutMillis, (outcome) => attempts.finish(outcome), flow, inquiry)
     this.attempts = attempts
   }
+  override accepts(reply: Envelope.Reply) {
+    return this.attempts.accepts(reply) && super.accepts(reply)
+  }
   override onReply(reply: Envelope.Reply) {
     // What an earlier attempt was refused for says nothing about the next one.
-    if (isRefusal(reply)) return void this.attempts.listen()
+    if (isRefusal(reply) && !this.isStreaming) return void this.attempts.listen()
     this.attempts.answered = true
     super.onReply(reply)
   }
@@ -229,10 +244,12 @@ class Late extends Call.Waiting {
     super.onStep(reply)
   }
   override onLost(error: TransportError) {
-    if (error.kind === "Closed") this.failWith(error, this.attempts.started)
+    if (this.isStreaming) super.onLost(error)
+    else if (error.kind === "Closed") this.failWith(error, this.attempts.started)
     else this.attempts.listen()
   }
   override expire() {
+    if (this.isStreaming) return super.expire()
     this.method.inbox.leave(this)
     this.end(Effect.fail(this.attempts.failure(this.attempts.timeout(), "no")))
   }

@@ -214,7 +214,11 @@ export abstract class Call extends Pending {
 
   /** Nobody waits any more: the service is told, so that it can stop. */
   cancel() {
-    if (!this.method.inbox.leave(this) || this.held !== undefined) return
+    if (this.method.inbox.leave(this) && this.held === undefined) this.takeBack()
+  }
+
+  /** Tells all that may have begun. */
+  takeBack() {
     this.tell({ ...this.about(), _tag: "Cancel", by: undefined })
     // It may hear its service's channel no more, as it shuts down.
     if (this.by !== undefined) this.tell({ ...this.about(), _tag: "Cancel" })
@@ -294,7 +298,9 @@ export abstract class Call extends Pending {
     const fitted = Effect.catchCause(decoded, (cause) => Effect.fail(failure(method, mismatch(part, cause), "yes")))
     if (Exit.isExit(decoded)) return fitted
     const late = () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "yes")
-    return within(this.expiresAt - method.inbox.now(), late)(fitted)
+    // A stream of items has its time again with each of them.
+    const left = method.items === undefined ? this.expiresAt - method.inbox.now() : timeoutMillis
+    return within(left, late)(fitted)
   }
 }
 
@@ -319,6 +325,8 @@ export class Waiting extends Call {
   }
 
   override end(outcome: Outcome) {
+    // What the consumer still takes makes room for nothing.
+    this.flow?.forget()
     this.resume(outcome)
   }
 
@@ -331,7 +339,11 @@ export class Waiting extends Call {
       // A frame that comes twice; what is no step has no number of its own.
       if (extension.seq < flow.next) return
     }
-    if (extension?.alive) return
+    if (extension?.alive) {
+      // A stream of items speaks by itself; for what has a deadline this is the one sign that a word about room was lost.
+      if (this.method.items === undefined) flow?.remind()
+      return
+    }
     if (extension?.ask !== undefined) return this.onAsk(extension.ask, reply.payload)
     if (flow === undefined) return
     const steps: ReadonlyArray<unknown> =
@@ -339,6 +351,11 @@ export class Waiting extends Call {
     // A warning on the way has no number of its own.
     if (reply.ok) flow.next += steps.length
     this.offer(flow, steps)
+  }
+
+  /** Whether a handler is known to run for this stream, so that no other one may be begun. */
+  get isStreaming() {
+    return this.flow !== undefined && this.started
   }
 
   override onReply(reply: Envelope.Reply) {
@@ -416,12 +433,14 @@ export class Waiting extends Call {
     }
     let fits = true
     for (const step of steps) {
-      const value =
-        codec === undefined
-          ? Exit.succeed(step)
-          : this.fitting(items === undefined ? "progress" : "items", codec.decode(step))
+      const decoded = codec === undefined ? Exit.succeed(step) : codec.decode(step)
+      const value = this.fitting(items === undefined ? "progress" : "items", decoded)
       if (Exit.isExit(value) && Exit.isSuccess(value)) events.push(toEvent(value.value))
-      else
+      // It is how the call ends, unless those before it are too many.
+      else if (Exit.isExit(decoded) && ready()) {
+        this.cancel()
+        return this.end(value)
+      } else
         fits &&=
           ready() &&
           flow.offer(
@@ -439,10 +458,18 @@ export class Waiting extends Call {
 class Once extends Waiting {
   private counted = false
 
+  override onReply(reply: Envelope.Reply) {
+    // Nobody takes the steps of others that have begun, of several processes of one name.
+    const { extension, ok } = reply
+    if (this.flow !== undefined && !this.started && !ok && extension !== undefined)
+      this.tell({ ...this.about(), _tag: "Cancel" })
+    super.onReply(reply)
+  }
+
   override end(outcome: Outcome) {
     if (this.counted) return
     this.counted = true
-    this.resume(Observed.ended(this, outcome))
+    super.end(Observed.ended(this, outcome))
   }
 
   /** Its fiber was interrupted. */

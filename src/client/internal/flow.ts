@@ -45,6 +45,16 @@ export class Flow {
     return Queue.offerUnsafe(this.queue, { size, events })
   }
 
+  /** Tells the service once more what it was told last, as that may have been lost. */
+  remind() {
+    if (this.granted > this.window) this.grant(this.granted)
+  }
+
+  /** There is nobody to be told any more. */
+  forget() {
+    this.grant = () => {}
+  }
+
   /** The consumer takes a batch: there is room for more, told when it is half the window. */
   take({ events, size }: Batch) {
     this.waiting -= size

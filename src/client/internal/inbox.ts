@@ -116,9 +116,15 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       for (const call of [...pending.values()]) if (!held.has(call)) end(call, error)
     }
     if (held.size === 0 || LinkState.downReason(state) !== undefined) return
-    for (const call of [...held.keys()]) {
-      release(call)
-      call.onUp(Math.max(1, Math.floor(call.deadline - wheel.now())))
+    for (const [call, place] of [...held]) {
+      const now = wheel.now()
+      // After a stall of the whole process the link may be back before the wheel has turned: what is late is late all the same.
+      if (call.deadline <= now) call.expire()
+      else if (place.expiresAt <= now) place.expire()
+      else {
+        release(call)
+        call.onUp(Math.max(1, Math.floor(call.deadline - now)))
+      }
     }
   })
   yield* Effect.addFinalizer(() => Effect.sync(unwatch))

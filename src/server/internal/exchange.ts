@@ -1,5 +1,6 @@
 /** One message that is being handled, from its arrival to its final answer. */
 import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -38,8 +39,8 @@ export interface Link {
   readonly outbox: Outbox
   /** What metrics are counted in. */
   readonly metrics: Context.Context<never>
-  /** False below a test's clock. */
-  readonly isRealTime: boolean
+  /** What a shutdown goes by. Nothing below `TestClock`, which nobody moves any more when its layers close. */
+  readonly shutDownClock: Clock.Clock | undefined
   /** What waits or runs and whose caller may still speak to it: by inbox and request id. */
   readonly cancellable: Map<string, Exchange>
 }
@@ -188,7 +189,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     if (this.place === undefined) {
       this.fiber?.interruptUnsafe()
       // After it: who could not be interrupted must not wait for ever.
-      return this.steps?.close()
+      return this.release()
     }
     this.untrack()
     this.place.leave()
@@ -221,6 +222,17 @@ export class Exchange extends TimerWheel.Entry implements Request {
     const { cancelKey, link } = this
     link.wheel.remove(this)
     if (cancelKey !== undefined && link.cancellable.get(cancelKey) === this) link.cancellable.delete(cancelKey)
+  }
+
+  /** Its handler has ended. What that left running waits for nothing of the caller's any more. */
+  end() {
+    this.untrack()
+    this.release()
+  }
+
+  private release() {
+    this.steps?.close()
+    this.questions?.close()
   }
 
   private get cancelKey() {
@@ -289,15 +301,18 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return Effect.suspend(() => {
       // Finalizers of a handler that was stopped may send: nobody hears it, and that is no fault of theirs.
       if (this.stopped) return Effect.void
-      if (this.answered) {
-        return Effect.die(new Response.AlreadyAnswered({ service: this.service, action: this.action }))
-      }
+      if (this.answered) return Effect.die(this.alreadyAnswered())
       const text = stringify(json)
       if (this.steps !== undefined && status === "success" && !final) return this.steps.write([text])
       this.steps?.flush()
+      if (this.stopped) return Effect.void
       if (final) this.answered = true
       return Effect.callback<void>((resume) => this.write(status, text, final, () => resume(Effect.void)))
     })
+  }
+
+  private alreadyAnswered() {
+    return new Response.AlreadyAnswered({ service: this.service, action: this.action })
   }
 
   /** Effect of items of a stream. Succeeds when they have left, or have their place where the caller counts them. */
@@ -326,19 +341,19 @@ export class Exchange extends TimerWheel.Entry implements Request {
       return Effect.flatMap(Effect.orDie(ask.encode(question)), (json) => {
         const text = stringify(json)
         this.steps?.flush()
+        if (this.stopped) return Effect.fail(failed("NobodyAnswers", over))
+        if (this.answered) return Effect.die(this.alreadyAnswered())
         const send = (id: number) => this.write("success", text, false, undefined, { ask: { id, name } })
         return Effect.flatMap(
           questions.ask(send) ?? Effect.fail(failed("TooMany")),
-          (given): Effect.Effect<unknown, AskError> =>
-            "declined" in given
-              ? Effect.fail(failed("Declined", given.declined))
-              : Effect.mapError(answer.decode(given.json), (error) => {
-                  const { expected, path } = SchemaCodec.explain(error)
-                  return failed(
-                    "InvalidAnswer",
-                    `${path.length === 0 ? "" : `at ${JSON.stringify(path)}: `}${expected}`
-                  )
-                })
+          (given): Effect.Effect<unknown, AskError> => {
+            if (given === undefined) return Effect.fail(failed("NobodyAnswers", over))
+            if ("declined" in given) return Effect.fail(failed("Declined", given.declined))
+            return Effect.mapError(answer.decode(given.json), (error) => {
+              const { expected, path } = SchemaCodec.explain(error)
+              return failed("InvalidAnswer", `${path.length === 0 ? "" : `at ${JSON.stringify(path)}: `}${expected}`)
+            })
+          }
         )
       })
     })
@@ -399,6 +414,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   private answer(status: "success" | "error", payload: string) {
     if (this.answered) return
     this.steps?.flush()
+    // What is flushed may be too large, and then it was answered with that.
+    if (this.answered) return
     this.answered = true
     this.write(status, payload, true, undefined)
   }
@@ -409,9 +426,10 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
 
   private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
-    const { answers, credit } = this.envelope
+    const { answers, attempt, credit } = this.envelope
     if (credit === undefined && !answers && !besides.alive) return undefined
-    return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...besides }
+    const which = attempt > 1 ? { attempt } : undefined
+    return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...which, ...besides }
   }
 
   private write(
@@ -432,7 +450,12 @@ export class Exchange extends TimerWheel.Entry implements Request {
         maxBytes: maxFrameBytes
       })
       link.log(Effect.logWarning(`fiberbus: ${this.label}: ${reason.message}`))
-      // Progress that cannot be sent ends the call: a caller must not take what is left for the whole.
+      // Progress that cannot be sent ends the call: a caller must not take what is left for the whole. Its handler goes on to no
+      // purpose, and may be what runs right now: it is stopped as soon as it lets go.
+      if (!final) {
+        this.stopped = true
+        queueMicrotask(() => this.stop())
+      }
       this.answered = true
       frame = Envelope.writeReply(
         "error",
@@ -455,6 +478,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
     })
   }
 }
+
+/** What a question is told that has no answer because its request is over. */
+const over = "the request is over"
 
 /** Calls with less time than this get no receipt, in milliseconds. */
 const minReceiptMillis = 200

@@ -1,7 +1,6 @@
 /** All that one process serves and listens to over one transport: the tables that messages are looked up in. */
 import { randomUUID } from "node:crypto"
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -72,6 +71,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const context = yield* Effect.context<never>()
   const runFork = Effect.runForkWith(context)
   const discards = yield* Discards.make("server")
+  const clock = yield* Clock.Clock
   const link: Link = {
     transport,
     instance: randomUUID().slice(0, 13),
@@ -81,7 +81,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     fork: runFork,
     outbox: new Outbox(),
     metrics: context,
-    isRealTime: (yield* Clock.Clock) === Context.get(Context.empty(), Clock.Clock),
+    shutDownClock: "adjust" in clock ? undefined : clock,
     cancellable: new Map()
   }
 
@@ -96,10 +96,13 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const listeners = new Map<string, Set<Mounted>>()
   const patterns = new Map<string, (channel: string) => boolean>()
 
+  const inboxes = Channels.inboxPrefix(Prefixed.rootOf(transport).prefix)
   const isOwn = (channel: string) => {
     const name = Channels.withoutPrefix(transport.prefix, channel)
     if (listeners.has(channelKey(channel)) || (name !== undefined && services.has(name))) return true
     if (channel.endsWith(link.instance)) return true
+    // Who listens to everything hears answers too; that makes no caller's inbox a place to keep them from.
+    if (channel.startsWith(inboxes)) return false
     for (const matches of patterns.values()) if (matches(channel)) return true
     return false
   }

@@ -151,7 +151,7 @@ export const make = (
   }
 
   const end = (exchange: Exchange) => {
-    exchange.untrack()
+    exchange.end()
     live.delete(exchange)
     if (live.size === 0) idle.openUnsafe()
     pool.leave(exchange)

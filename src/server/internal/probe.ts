@@ -34,7 +34,7 @@ export const answerMillis = 1_000
 /**
  * Sends a request for an action that no service has, which runs nothing anywhere. A fiberbus service answers that it does not know
  * it, so it is there. A Daebus service, or one that is told to ignore the unknown, says nothing: there it is the broker's word that
- * somebody is subscribed. One that is draining is not there any more.
+ * somebody is subscribed. One that is draining is not there any more, though another replica may be.
  */
 export const probe = (service: string): Effect.Effect<boolean, TransportError, Transport> =>
   Effect.scoped(
@@ -42,10 +42,20 @@ export const probe = (service: string): Effect.Effect<boolean, TransportError, T
       const transport = yield* Transport
       const inbox = Channels.inbox(Prefixed.rootOf(transport).prefix)
       const answer = yield* Deferred.make<boolean, TransportError>()
+      let reached: number | undefined
+      let draining = 0
+      /** Nobody is left who could give another answer. */
+      const concludeIfNobody = () => {
+        if (reached !== undefined && reached <= draining && transport.capabilities.receivers === "exact") {
+          Deferred.doneUnsafe(answer, Effect.succeed(false))
+        }
+      }
       yield* transport.subscribe({ _tag: "Channel", channel: inbox }, (frame) => {
         const raw = Codec.parse(frame, transport.capabilities.maxFrameBytes)
         if (raw instanceof Codec.Malformed) return
-        Deferred.doneUnsafe(answer, Effect.succeed(!isDraining(Envelope.readReply(raw))))
+        if (!isDraining(Envelope.readReply(raw))) return Deferred.doneUnsafe(answer, Effect.succeed(true))
+        draining++
+        concludeIfNobody()
       })
       const head = Envelope.requestHead({ action, service, replyTo: inbox })
       const request = Envelope.writeRequest(
@@ -59,16 +69,13 @@ export const probe = (service: string): Effect.Effect<boolean, TransportError, T
           attempt: undefined
         }
       )
-      let reached = 0
       transport.send(Channels.service(transport.prefix, service), request, (error, receivers) => {
+        if (error !== undefined) return Deferred.doneUnsafe(answer, Effect.fail(error))
         reached = receivers
-        if (error !== undefined) Deferred.doneUnsafe(answer, Effect.fail(error))
-        else if (receivers === 0 && transport.capabilities.receivers === "exact") {
-          Deferred.doneUnsafe(answer, Effect.succeed(false))
-        }
+        concludeIfNobody()
       })
       const heard = yield* Effect.timeoutOption(Deferred.await(answer), answerMillis)
-      return Option.getOrElse(heard, () => reached > 0)
+      return Option.getOrElse(heard, () => draining === 0 && reached !== undefined && reached > 0)
     })
   )
 

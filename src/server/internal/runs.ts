@@ -98,9 +98,14 @@ export const make = <A, E>(options: {
       log(Effect.logError(`fiberbus: the background task ${name} was interrupted: ${error.message}`))
       return over("lost", Exit.interrupt(), startedAt!)
     }
-    if (startedAt === undefined) return refused(run, "Closed")
-    const outcome = Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "died"
-    return over(outcome, Exit.failCause(exit.cause as Cause.Cause<never>), startedAt)
+    const isInterrupted = Cause.hasInterruptsOnly(exit.cause)
+    if (startedAt === undefined && isInterrupted) return refused(run, "Closed")
+    // A defect beside the effect is the store's.
+    return over(
+      isInterrupted ? "interrupted" : "died",
+      Exit.failCause(exit.cause as Cause.Cause<never>),
+      startedAt ?? clock.currentTimeMillisUnsafe()
+    )
   }
 
   const begin = (run: Run<A, E>) => {

@@ -24,13 +24,15 @@ export const make = (
   unsubscribe: Effect.Effect<void>,
   isSupervised: boolean
 ): Supervised => {
-  // Nobody moves a test's clock any more when its layers close: what waits for it would wait for ever.
+  // What waits for a clock that nobody moves would wait for ever.
   const grace = Duration.toMillis(mount.options.grace)
-  const graceMillis = link.isRealTime ? grace : Math.min(grace, 1_000)
+  const graceMillis = link.shutDownClock === undefined ? Math.min(grace, 1_000) : grace
+  const clock = link.shutDownClock ?? Clock.Clock.defaultValue()
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
   let begun: Fiber.Fiber<Report> | undefined
 
   const run = Effect.gen(function* () {
-    const from = performance.now()
+    const from = now()
     const running = mount.running()
     const { waiting } = mount.pool
     const refusedBefore = mount.refusals()
@@ -47,18 +49,20 @@ export const make = (
     yield* Effect.all([Fiber.awaitAll(stopped), Effect.andThen(Fiber.await(left), link.outbox.flushed)], {
       concurrency: 2,
       discard: true
-    }).pipe(Effect.timeoutOption(Math.max(0, graceMillis + lastMillis - (performance.now() - from))))
+    }).pipe(Effect.timeoutOption(Math.max(0, graceMillis + lastMillis - (now() - from))))
     const report: Report = {
       finished: running - interrupted,
       refused: mount.refusals() - refusedBefore,
       interrupted,
-      millis: Math.round(performance.now() - from)
+      millis: Math.round(now() - from)
     }
     yield* say(`is shut down, ${tell(report)}`)
     return report
-  }).pipe(Effect.provideService(Clock.Clock, Clock.Clock.defaultValue()))
+  }).pipe(Effect.provideService(Clock.Clock, clock))
 
   return {
+    name,
+    transport: link.transport.name,
     get running() {
       return mount.running()
     },

@@ -81,8 +81,10 @@ export const make = Effect.fnUntraced(function* <E>(
 
   let fiber: Fiber.Fiber<void> | undefined
   let closed = false
-  // One at a time starts or stops.
+  // One at a time starts or stops, and goes on when whoever asked for it goes away: it may be the daemon itself.
   const lock = Semaphore.makeUnsafe(1)
+  const alone = (effect: Effect.Effect<void>) =>
+    Effect.suspend(() => (closed ? Effect.void : Fiber.join(runFork(lock.withPermit(effect)))))
   const start = Effect.sync(() => {
     if (closed || (fiber !== undefined && fiber.pollUnsafe() === undefined)) return
     running(0)
@@ -111,9 +113,9 @@ export const make = Effect.fnUntraced(function* <E>(
 
   const handle: Handle = {
     name,
-    start: lock.withPermit(start),
-    stop: lock.withPermit(stop),
-    restart: lock.withPermit(Effect.andThen(stop, start)),
+    start: alone(start),
+    stop: alone(stop),
+    restart: alone(Effect.andThen(stop, start)),
     state: Effect.sync(followed.current),
     states: followed.changes
   }

@@ -30,6 +30,10 @@ export const make = <E, R>(schedule: Schedule.Schedule<unknown, unknown, E, R>):
       )
   })
 
+/** A tick at least a millisecond after the last one: a schedule without waits must not take the whole process. */
+export const after = (last: Tick, tick: Tick | undefined): Tick | undefined =>
+  tick === undefined || tick.atMillis > last.atMillis ? tick : { ...tick, atMillis: last.atMillis + 1 }
+
 /** How long to sleep at most before another look at the clock, which may have been set, or gone on while the machine slept. */
 export const napMillis = 600_000
 

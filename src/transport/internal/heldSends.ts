@@ -6,7 +6,7 @@ import type { Sent, TransportError, WhileDown } from "../Transport.ts"
 export interface HeldSends {
   /** Takes a frame; false if there is no room, or nothing may wait. */
   readonly hold: (channel: string, frame: string, bytes: number, sent: Sent) => boolean
-  /** Hands all over, oldest first. */
+  /** Hands over all whose time is not over, oldest first. */
   readonly release: (send: (channel: string, frame: string, sent: Sent) => void) => void
   /** Ends all, and takes no more. */
   readonly end: (error: TransportError) => void
@@ -59,7 +59,12 @@ export const make = (limits: WhileDown | undefined, maxBytes: number, late: () =
       return true
     },
     release: (send) => {
-      for (const { channel, frame, sent } of clear()) send(channel, frame, sent)
+      const now = performance.now()
+      for (const { channel, frame, sent, until } of clear()) {
+        // After a stall of the process the link may be back before the timer has fired.
+        if (until <= now) sent(late(), 0)
+        else send(channel, frame, sent)
+      }
     },
     end: (error) => {
       ended = true

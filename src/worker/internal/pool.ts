@@ -282,7 +282,8 @@ export const make = Effect.fnUntraced(function* (service: string, options: Optio
         const over = Deferred.makeUnsafe<void>()
         const deadline = remainingMillis === undefined ? undefined : performance.now() + remainingMillis
         const job: Job = { id: jobs++, action, payload, deadline, events, over, thread: undefined, begun: 0 }
-        const thread = idle.pop()
+        // Those that are idle when the pool closes are on their way to their end.
+        const thread = alive === 0 ? undefined : idle.pop()
         if (thread !== undefined) begin(thread, job)
         else if (alive === 0) end(job, { _tag: "NoThreads" })
         else if (waiting.size < options.queue) {
