@@ -24,7 +24,7 @@ export interface Subject<in out E> {
   readonly action: string
   /** A `stream` may have given steps to its consumer by the time it fails: another attempt would give them again. */
   readonly kind: "call" | "stream"
-  /** Handling the request twice does no harm (`Action.Idempotent`). */
+  /** Handling the request twice does no harm (`Action.Idempotent`, and no questions are asked). */
   readonly idempotent: boolean
   /** The action's, for a policy's own settings. */
   readonly annotations: Context.Context<never>

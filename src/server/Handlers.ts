@@ -185,9 +185,12 @@ const toEntry = (
       items === undefined
         ? (payload) => handle(payload, tools) as Effect.Effect<unknown, unknown>
         : (payload, exchange) =>
-            Stream.runForEachArray(handle(payload, tools) as Stream.Stream<unknown, unknown>, (items) =>
-              exchange.sendItems(items)
-            ),
+            exchange.isAwaited
+              ? Stream.runForEachArray(handle(payload, tools) as Stream.Stream<unknown, unknown>, (items) =>
+                  exchange.sendItems(items)
+                )
+              : // It may have no end, and nobody would end it.
+                Effect.sync(() => exchange.link.discards.note("NobodyWaits")),
     context,
     observed: Observed.action(service.serviceName, action.name, context),
     success: SchemaCodec.make(action.success),

@@ -141,14 +141,17 @@ const readExtension = (raw: JsonObject): Extension | undefined => {
   const { timeout_ms, headers, attempt, traceparent, credit, answers } = value as Record<string, unknown>
   return {
     v: 1,
-    timeout_ms: typeof timeout_ms === "number" && timeout_ms >= 0 ? timeout_ms : undefined,
+    timeout_ms: isTime(timeout_ms) ? timeout_ms : undefined,
     headers: isHeaders(headers) ? headers : undefined,
     attempt: isPositive(attempt) ? attempt : undefined,
     traceparent: typeof traceparent === "string" ? traceparent : undefined,
-    credit: isPositive(credit) ? credit : undefined,
+    // Without a time nobody would notice that a caller which no longer gives any has gone.
+    credit: isPositive(credit) && isTime(timeout_ms) ? credit : undefined,
     answers: answers === true ? true : undefined
   }
 }
+
+const isTime = (value: unknown): value is number => typeof value === "number" && value >= 0
 
 const isPositive = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) > 0
 

@@ -119,6 +119,32 @@ describe("a conversation", () => {
     })
   )
 
+  it.effect("is not begun again while somebody thinks about an answer, though its action is idempotent", () =>
+    Effect.gen(function* () {
+      const Talk = Service.make(
+        "talk",
+        Action.make("ask", { success: Schema.String, asks: { word: { ask: {}, answer: Schema.String } } }).pipe(
+          Action.annotate(Action.Idempotent, true)
+        )
+      )
+      let runs = 0
+      const layer = Handlers.layer(Talk, {
+        ask: (_, { ask }) =>
+          Effect.suspend(() => {
+            runs++
+            return Effect.orDie(ask("word", {}))
+          })
+      }).pipe(Layer.provideMerge(Memory.layer))
+      yield* Effect.gen(function* () {
+        const talk = yield* Caller.make(Talk, { policies: [Retry.policy({ attemptTimeout: "100 millis" })] })
+        const word = () => Effect.as(Effect.sleep("3 seconds"), "yes")
+        const call = yield* Effect.forkChild(talk.ask({ answers: { word } }))
+        assert.strictEqual(yield* timePasses(call), "yes")
+        assert.strictEqual(runs, 1)
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
   it.effect("may ask much at once, and gives each its own answer", () =>
     Effect.gen(function* () {
       const { layer } = yield* withScript({})

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Layer, Queue, Schema, SchemaGetter, Scope, Stream } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber, Layer, Logger, Queue, Schema, SchemaGetter, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, type CallError, Caller, Handlers, Memory, Response, Retry, Service, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
@@ -703,6 +703,19 @@ describe("a stream that one of several processes refuses", () => {
         assert.isTrue(Exit.hasInterrupts(yield* over))
         assert.isTrue(Exit.isSuccess(yield* over))
       }).pipe(Effect.provide(layer))
+    })
+  )
+})
+
+describe("a one-way message to an action with items", () => {
+  it.effect("begins no stream: nobody would end it", () =>
+    Effect.gen(function* () {
+      const { layer, produced } = yield* onMemory
+      yield* Effect.gen(function* () {
+        assert.strictEqual(yield* Transport.publish("numbers", JSON.stringify({ action: "forever" })), 1)
+        yield* Scripted.turns()
+        assert.strictEqual(produced.count, 0)
+      }).pipe(Effect.provide(layer), Effect.provide(Logger.layer([])))
     })
   )
 })

@@ -87,7 +87,8 @@ class Attempts {
       action,
       annotations,
       kind: this.flow === undefined ? "call" : "stream",
-      idempotent: Context.get(annotations, Action.Idempotent),
+      // What was asked and answered cannot be taken back.
+      idempotent: this.inquiry === undefined && Context.get(annotations, Action.Idempotent),
       refuse: (reason) => Effect.suspend(() => Effect.fail(this.failure(reason, "no"))),
       failureOf: (error) => (this.isFailure(error) ? error : undefined)
     }
