@@ -24,6 +24,7 @@ import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
 import { defaultWindow, maxWindow } from "./internal/flow.ts"
 import { type Inbox, inbox } from "./internal/inbox.ts"
+import * as Prepared from "./internal/method.ts"
 
 export { Declined } from "./Declined.ts"
 
@@ -156,7 +157,7 @@ const toMethod = (
   caller: Options | undefined
 ) => {
   const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
-  const method = Call.method(inbox, service, action.name, {
+  const method = Prepared.method(inbox, service, action.name, {
     timeoutMillis: toTimeout(Context.get(action.annotations, Action.Timeout)),
     annotations: action.annotations,
     metrics,
@@ -191,7 +192,7 @@ const unary: Run<Effect.Effect<any, any>> = (method, payload, settings) =>
 const streamed: Run<Stream.Stream<Event<any, any>, any>> = (method, payload, settings) =>
   (settings.policies.length === 0 ? Call.streamed : Attempts.streamed)(method, payload, settings)
 
-type Run<A> = (method: Call.Method, payload: unknown, settings: Call.Settings) => A
+type Run<A> = (method: Prepared.Method, payload: unknown, settings: Prepared.Settings) => A
 
 /**
  * Runs a streamed call: gives every step to a function, in order, and succeeds with the result, as Daebus' `on_progress` does.
@@ -245,7 +246,7 @@ export const dynamic = (
     const shared = yield* inbox
     const metrics = CallMetrics.make("*", "*", yield* Effect.context<never>())
     const method = (action: string, items?: SchemaCodec.SchemaCodec<any>) =>
-      Call.method(shared, service, action, {
+      Prepared.method(shared, service, action, {
         timeoutMillis: 5_000,
         annotations: Context.empty(),
         metrics,
@@ -278,10 +279,10 @@ const emptyObject: SchemaCodec.SchemaCodec<any> = {
 }
 
 const resolve = (
-  method: Call.Method,
+  method: Prepared.Method,
   caller: Options | undefined,
   options: (StreamOptions & { readonly answers?: Answers }) | undefined
-): Call.Settings => ({
+): Prepared.Settings => ({
   timeoutMillis: options?.timeout === undefined ? method.timeoutMillis : toTimeout(options.timeout),
   headers: options?.headers,
   policies: options?.policies ?? caller?.policies ?? none,

@@ -19,11 +19,14 @@ import { CallError, type CallErrorReason } from "../CallError.ts"
 import type { Inquiry } from "./answers.ts"
 import * as Call from "./call.ts"
 import type { Flow } from "./flow.ts"
+import { failure, type Method, type Outcome, type Settings } from "./method.ts"
 import * as Observed from "./observed.ts"
+import { begin, encoded } from "./request.ts"
+import { readReason, Waiting } from "./waiting.ts"
 
 /** Calls under the settings' policies and waits for the result. */
-export const unary = (method: Call.Method, payload: unknown, settings: Call.Settings): Call.Outcome =>
-  Call.encoded(method, payload, settings, (json, settings) =>
+export const unary = (method: Method, payload: unknown, settings: Settings): Outcome =>
+  encoded(method, payload, settings, (json, settings) =>
     Call.withAnswers(attempting, method, json, settings, undefined)
   )
 
@@ -35,7 +38,7 @@ const attempting: Call.Run = (...call) => {
 /** Calls under the settings' policies and streams the steps, then the result. */
 export const streamed = Call.streaming(attempting)
 
-const run = (attempts: Attempts): Call.Outcome =>
+const run = (attempts: Attempts): Outcome =>
   Effect.suspend(() => {
     const full = attempts.listen()
     if (full !== undefined) return Effect.fail(attempts.failure(full, "no"))
@@ -50,9 +53,9 @@ const run = (attempts: Attempts): Call.Outcome =>
   })
 
 class Attempts {
-  readonly method: Call.Method
+  readonly method: Method
   readonly json: unknown
-  readonly settings: Call.Settings
+  readonly settings: Settings
   readonly flow: Flow | undefined
   readonly inquiry: Inquiry | undefined
   /** On the clock of the inbox. */
@@ -95,7 +98,7 @@ class Attempts {
   }
 
   /** Makes one attempt, with the time that is left. */
-  readonly next: Call.Outcome = Effect.withFiber((fiber): Call.Outcome => {
+  readonly next: Outcome = Effect.withFiber((fiber): Outcome => {
     if (this.waiting) return Effect.die(new Error("a policy began an attempt while another one of the call waited"))
     // A process that was slower than the one that refused has begun: its stream is the call's.
     if (this.late?.isStreaming) return Effect.never
@@ -111,7 +114,7 @@ class Attempts {
     const outcome = Effect.callback<any, any>((resume) => {
       const attempt = new Attempt(this, resume)
       this.last = attempt
-      Call.begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })
+      begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })
       return Effect.sync(() => this.abandon(attempt))
     })
     const patience = fiber.getRef(Deadline.AttemptTimeout)
@@ -154,7 +157,7 @@ class Attempts {
     this.late = undefined
   }
 
-  finish(outcome: Call.Outcome) {
+  finish(outcome: Outcome) {
     Deferred.doneUnsafe(this.over, outcome)
   }
 
@@ -179,7 +182,7 @@ class Attempts {
   /** The error for what came last. It says `no` only if no attempt reached a handler. */
   failure(reason: CallErrorReason, started: Reason.Started) {
     this.note(started)
-    return Call.failure(this.method, reason, this.started)
+    return failure(this.method, reason, this.started)
   }
 
   /** Remembers what is known of the handlers. Once begun is begun. */
@@ -190,7 +193,7 @@ class Attempts {
   private known(error: unknown): unknown {
     if (!this.isFailure(error)) return error
     this.note(error.started)
-    return error.started === this.started ? error : Call.failure(this.method, error.reason, this.started)
+    return error.started === this.started ? error : failure(this.method, error.reason, this.started)
   }
 
   // A declared error may be a CallError as well, that of a call which the handler made.
@@ -200,12 +203,12 @@ class Attempts {
   }
 }
 
-const isRefusal = (reply: Envelope.Reply) => !reply.ok && Option.isSome(Call.readReason(reply.payload))
+const isRefusal = (reply: Envelope.Reply) => !reply.ok && Option.isSome(readReason(reply.payload))
 
 /** The attempt that waits. */
-class Attempt extends Call.Waiting {
+class Attempt extends Waiting {
   readonly attempts: Attempts
-  constructor(attempts: Attempts, resume: (outcome: Call.Outcome) => void) {
+  constructor(attempts: Attempts, resume: (outcome: Outcome) => void) {
     super(attempts.method, attempts.settings.timeoutMillis, resume, attempts.flow, attempts.inquiry)
     this.attempts = attempts
     this.id = attempts.id
@@ -217,14 +220,14 @@ class Attempt extends Call.Waiting {
     this.attempts.answered = !isRefusal(reply)
     super.onReply(reply)
   }
-  override end(outcome: Call.Outcome) {
+  override end(outcome: Outcome) {
     this.attempts.ended()
     super.end(outcome)
   }
 }
 
 /** Is in the table while no attempt waits. */
-class Late extends Call.Waiting {
+class Late extends Waiting {
   readonly attempts: Attempts
   constructor(attempts: Attempts) {
     const { flow, inquiry, method, settings } = attempts

@@ -8,7 +8,8 @@ import * as Tracer from "effect/Tracer"
 import * as Spans from "../../wire/Spans.ts"
 import * as TraceContext from "../../wire/TraceContext.ts"
 import { CallError } from "../CallError.ts"
-import type { Call, Method, Outcome, Settings } from "./call.ts"
+import type { Method, Outcome, Settings } from "./method.ts"
+import type { Call } from "./waiting.ts"
 
 /** Counts a call whose place in the inbox is not that of one attempt. */
 export const counted = <A, E>(method: Method, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
