@@ -26,7 +26,7 @@ export { DuplicateName } from "./internal/tasks.ts"
 export interface Options<E = unknown> {
   /**
    * Waits before it is started again after it failed, died or was interrupted from within; its input is the Cause. When the schedule
-   * ends, the daemon is given up, loudly. Default: {@link defaultRestart}.
+   * ends, the daemon is given up, loudly. A wait is at least 10 ms. Default: {@link defaultRestart}.
    */
   readonly restart?: Schedule.Schedule<unknown, Cause.Cause<E>>
   /** A run that has lasted so long begins the schedule anew. Default 1 minute. */

@@ -54,6 +54,20 @@ const logged = () => {
 const everySecond = { restart: Schedule.spaced("1 second") }
 
 describe("A daemon", () => {
+  it.effect("waits at least 10 ms before it is started again, where its schedule would not", () => {
+    let runs = 0
+    const failing = Effect.suspend(() => {
+      runs++
+      return Effect.fail("no")
+    })
+    return Effect.gen(function* () {
+      yield* build(Daemon.layer("failing", failing, { restart: Schedule.forever }))
+      yield* TestClock.adjust(100)
+      assert.isAtLeast(runs, 2)
+      assert.isAtMost(runs, 11)
+    }).pipe(Effect.provide(logged().layer))
+  })
+
   it.effect("runs from when its Layer is built until it closes, with finalizers", () =>
     Effect.gen(function* () {
       const { effect, told } = yield* work

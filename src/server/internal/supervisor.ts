@@ -20,6 +20,9 @@ export const defaultRestart: Schedule.Schedule<unknown> = Schedule.jittered(
   Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("30 seconds")])
 )
 
+/** A schedule without waits would take the whole core, and fill the log. */
+const shortestWaitMillis = 10
+
 /** Makes the handle of a daemon that is not started; it is stopped for good when the Scope closes. */
 export const make = Effect.fnUntraced(function* <E>(
   name: string,
@@ -52,7 +55,7 @@ export const make = Effect.fnUntraced(function* <E>(
       const cause = exit._tag === "Failure" ? exit.cause : undefined
       if (now() - since >= steadyMillis) step = yield* begin
       const wait = yield* step(now(), cause ?? Cause.empty).pipe(
-        Effect.map(([, wait]) => Duration.toMillis(wait)),
+        Effect.map(([, wait]) => Math.max(Duration.toMillis(wait), shortestWaitMillis)),
         Pull.catchDone(() => Effect.undefined)
       )
       if (wait === undefined) {
