@@ -472,7 +472,7 @@ describe("When the Layer of a task closes", () => {
     })
   )
 
-  it.effect("a run that fails even then is told, one that is interrupted is not", () =>
+  it.effect("a run that fails even then is told as an error, one that is interrupted as what it is", () =>
     Effect.gen(function* () {
       const { lines, layer } = yield* logged
       const { effect, next } = yield* runs
@@ -490,7 +490,10 @@ describe("When the Layer of a task closes", () => {
       yield* never.close
       assert.deepStrictEqual(
         lines.map(({ text }) => text),
-        ["fiberbus: the background task task failed"]
+        [
+          "fiberbus: the background task task failed",
+          "fiberbus: the background task task was interrupted by the shutdown, after 0 ms"
+        ]
       )
     })
   )

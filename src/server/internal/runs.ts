@@ -81,9 +81,10 @@ export const make = <A, E>(options: {
     const took = Math.max(0, clock.currentTimeMillisUnsafe() - startedAt)
     Metric.withAttributes(TaskMetrics.runs, { ...task, outcome }).updateUnsafe(1, context)
     Metric.withAttributes(TaskMetrics.duration, task).updateUnsafe(took, context)
-    // To be interrupted at shutdown is no trouble, and of a lost lease its own error tells.
-    const isUsual = outcome === "lost" || (closed && outcome === "interrupted")
-    if (exit._tag === "Failure" && !isUsual) {
+    // To be interrupted at shutdown is no trouble, but must be found. Of a lost lease its own error tells.
+    if (closed && outcome === "interrupted") {
+      log(Effect.logInfo(`fiberbus: the background task ${name} was interrupted by the shutdown, after ${took} ms`))
+    } else if (exit._tag === "Failure" && outcome !== "lost") {
       log(Effect.logError(`fiberbus: the background task ${name} ${outcome}`, exit.cause))
     }
     options.onEnd(startedAt, outcome, exit, took)
