@@ -1,0 +1,1 @@
+export const write = (_results: unknown): ReadonlyArray<string> => []
