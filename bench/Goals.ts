@@ -20,7 +20,15 @@ export interface Goal {
 const single = "fiberbus"
 const packed = "fiberbus-packed"
 
-const least = (what: string, row: string, of: string, metric: string, peer: string, to: string | undefined, atLeast: number): Goal => ({
+const least = (
+  what: string,
+  row: string,
+  of: string,
+  metric: string,
+  peer: string,
+  to: string | undefined,
+  atLeast: number
+): Goal => ({
   what,
   row,
   case: of,
@@ -29,7 +37,15 @@ const least = (what: string, row: string, of: string, metric: string, peer: stri
   to,
   atLeast
 })
-const most = (what: string, row: string, of: string, metric: string, peer: string, to: string | undefined, atMost: number): Goal => ({
+const most = (
+  what: string,
+  row: string,
+  of: string,
+  metric: string,
+  peer: string,
+  to: string | undefined,
+  atMost: number
+): Goal => ({
   what,
   row,
   case: of,

@@ -1,9 +1,11 @@
 /** Where rows are measured: brokers, processes of peers, turns, and a list of what came out. */
+
+import * as Net from "node:net"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Brokers from "./Brokers.ts"
 import type { Start } from "./child.ts"
-import * as Net from "node:net"
 import type { Setting } from "./Peer.ts"
 import * as Peers from "./Peers.ts"
 import * as Process from "./Process.ts"
@@ -35,6 +37,10 @@ export interface Row {
   /** Keys of its peers, in the order of its tables. */
   readonly peers: ReadonlyArray<string>
   readonly metrics: ReadonlyArray<Metric>
+  /** Keys of the metrics that are drawn, each in a figure of its own. */
+  readonly figures: ReadonlyArray<string>
+  /** Its figures say something by themselves, not beside another peer's. */
+  readonly alone?: true
   readonly run: (lab: Lab) => Effect.Effect<void>
 }
 
@@ -42,7 +48,7 @@ export interface Metric {
   readonly key: string
   readonly title: string
   readonly digits: number
-  /** Shown in figures, and as ratios in the tables. */
+  /** Which is better. Tables show ratios of a row's first such metric. */
   readonly chief?: "more" | "less"
 }
 
@@ -141,7 +147,7 @@ export const turns = <A>(
           Effect.catchCause((cause) =>
             Effect.sync(() => {
               failed.add(entry.key)
-              const why = String(cause)
+              const why = String(Cause.squash(cause))
               lab.failures.push({ row: row.key, case: of, peer: entry.key, why, skipped: false })
               console.error(`${row.key}, ${of}: ${entry.name} failed: ${why.slice(0, 1_000)}`)
               return undefined

@@ -89,14 +89,19 @@ const isSame = (op: Op, sent: Payload.Payload | Payload.Blob, answer: unknown): 
     : Payload.same(sent as Payload.Payload, answer as Payload.Payload)
 
 let text = ""
-const texts = (bytes: number) => (text.length === bytes ? text : (text = Payload.text(bytes)))
+const texts = (bytes: number): string => {
+  if (text.length !== bytes) text = Payload.text(bytes)
+  return text
+}
 
 /** Ids of payloads, one after the other as long as the process lives. */
 let id = 0
 
+/** E.g. `TransportError (Overloaded)`, `QueueIsFullError`. */
 const nameOf = (error: unknown): string => {
   const { _tag, code, message, name, reason } = (error ?? {}) as Record<string, any>
-  return String(reason?._tag ?? _tag ?? (name !== "Error" ? name : undefined) ?? code ?? message ?? error).slice(0, 60)
+  const own = reason?._tag ?? _tag ?? (name !== "Error" ? name : undefined) ?? code ?? message ?? error
+  return String(reason?.kind === undefined ? own : `${own} (${reason.kind})`).slice(0, 60)
 }
 
 /** Counts outcomes until all are there or the limit is over. */

@@ -27,7 +27,7 @@ export interface Options {
 /** Starts a peer's role, waits until it is ready, and ends it with the Scope. */
 export const start = (order: Start, options: Options = {}): Effect.Effect<Process, Error, Scope.Scope> =>
   Effect.gen(function* () {
-    const name = `${order.setting.name} (${order.role})`
+    const name = `${order.setting.name}-${order.role}`
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
         fork(Path.join(import.meta.dirname, "child.ts"), [JSON.stringify(order)], {

@@ -78,9 +78,11 @@ export const ratios = (results: Results, point: Point, base: Omit<Point, "row">)
 export const merge = (all: ReadonlyArray<Results>): Results =>
   all.reduce((before, after) => {
     const rows = new Set([...after.samples, ...after.failures].map(({ row }) => row))
-    const kept = <A extends { readonly row: string }>(list: ReadonlyArray<A>) => list.filter(({ row }) => !rows.has(row))
+    const kept = <A extends { readonly row: string }>(list: ReadonlyArray<A>) =>
+      list.filter(({ row }) => !rows.has(row))
     return {
       ...after,
+      options: { ...after.options, quick: before.options["quick"] === true || after.options["quick"] === true },
       samples: [...kept(before.samples), ...after.samples],
       failures: [...kept(before.failures), ...after.failures]
     }

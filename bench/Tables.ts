@@ -25,7 +25,9 @@ export const markdown = (rows: ReadonlyArray<ReadonlyArray<string>>): string => 
 
 /** The cases of a row, as they were measured. */
 export const casesOf = (results: Results.Results, row: Row): ReadonlyArray<string> => [
-  ...new Set([...results.samples, ...results.failures].filter((entry) => entry.row === row.key).map((entry) => entry.case))
+  ...new Set(
+    [...results.samples, ...results.failures].filter((entry) => entry.row === row.key).map((entry) => entry.case)
+  )
 ]
 
 /** The peers of a case, in the order of the row. */
@@ -58,11 +60,11 @@ export const table = (results: Results.Results, row: Row, of: string): string =>
     return spread(Results.spread(Results.ratios(results, point, { ...point, peer })), 2)
   }
   return markdown([
-    [of, ...row.metrics.map(({ title }) => title), `fiberbus' ${chief.title} to it`],
+    [of, ...row.metrics.map(({ title }) => title), ...(row.alone ? [] : [`fiberbus' ${chief.title} to it`])],
     ...peersOf(results, row, of).map((peer) => [
       nameOf(peer),
       ...row.metrics.map((metric) => cell(peer, metric)),
-      ratio(peer)
+      ...(row.alone ? [] : [ratio(peer)])
     ])
   ])
 }
@@ -78,7 +80,9 @@ export const outcomes = (results: Results.Results, row: Row, of: string): Readon
       }
     }
     if ([...counts.keys()].every((name) => name === "answered")) return []
-    const told = [...counts].map(([name, count]) => `${number(count, 0)} ${name === "none" ? "without an outcome" : name}`)
+    const told = [...counts].map(
+      ([name, count]) => `${number(count, 0)} ${name === "none" ? "without an outcome" : name}`
+    )
     return [`- ${nameOf(peer)}, ${of}: ${told.join(", ")}`]
   })
 

@@ -114,7 +114,9 @@ const program = Effect.gen(function* () {
   if (options.report) console.log(`Written: ${Report.write(results()).join(", ")}`)
   const failed = lab.failures.filter(({ skipped }) => !skipped)
   if (failed.length > 0) {
-    console.error(`${failed.length} could not be measured: ${failed.map(({ case: of, peer, row }) => `${row}/${of}/${peer}`).join(", ")}`)
+    console.error(
+      `${failed.length} could not be measured: ${failed.map(({ case: of, peer, row }) => `${row}/${of}/${peer}`).join(", ")}`
+    )
     process.exitCode = 1
   }
 })

@@ -13,8 +13,7 @@ const imports: Record<string, () => Promise<unknown>> = {
   nest: async () => {
     await import("reflect-metadata")
     return Promise.all([import("@nestjs/core"), import("@nestjs/microservices"), import("@nestjs/common")])
-  },
-  timers: async () => {}
+  }
 }
 
 const cpuBefore = process.cpuUsage()

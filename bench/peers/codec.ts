@@ -15,7 +15,8 @@ SchemaJITCompiler.enable(json.ast)
 const decode = Schema.decodeUnknownEffect(json)
 const encode = Schema.encodeUnknownEffect(json)
 
-const across = (value: Payload) => Effect.flatMap(encode(value), (encoded) => decode(JSON.parse(JSON.stringify(encoded))))
+const across = (value: Payload) =>
+  Effect.flatMap(encode(value), (encoded) => decode(JSON.parse(JSON.stringify(encoded))))
 const handle = (payload: Payload) => Effect.succeed(payload)
 
 export const peer: Peer = {

@@ -6,9 +6,9 @@ import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { Rpc, RpcClient, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { Rpc, RpcClient, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
 import { effects } from "../Meter.ts"
 import * as Payload from "../Payload.ts"
 import { type Peer, type Setting, waitMillis } from "../Peer.ts"
@@ -35,7 +35,8 @@ const compile = async (setting: Setting) => {
 }
 
 /** Builds a layer that lives as long as the process. */
-const forever = <A, E>(layer: Layer.Layer<A, E>) => Effect.runPromise(Effect.scoped(Effect.never).pipe(Effect.provide(layer)))
+const forever = <A, E>(layer: Layer.Layer<A, E>) =>
+  Effect.runPromise(Effect.scoped(Effect.never).pipe(Effect.provide(layer)))
 
 export const peer: Peer = {
   serve: async (setting) => {

@@ -34,9 +34,7 @@ const load = async (setting: Setting) => {
   const transport = async () => {
     if (setting.variant === "memory") return bus.Memory.layer
     if (setting.variant === "traced") return Layer.merge(bus.Memory.layer, tracer)
-    const RedisPubSub = (await file(
-      "transport/RedisPubSub.js"
-    )) as typeof import("../../src/transport/RedisPubSub.ts")
+    const RedisPubSub = (await file("transport/RedisPubSub.js")) as typeof import("../../src/transport/RedisPubSub.ts")
     return RedisPubSub.layer({
       url: setting.redis,
       ...(setting.limits === "default"

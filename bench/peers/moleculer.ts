@@ -20,6 +20,8 @@ const make = (setting: Setting, side: string) =>
     validator: !setting.variant.toLowerCase().includes("unchecked"),
     // Its default is none; with fiberbus' own default both keep a deadline per call.
     requestTimeout: setting.limits === "default" ? 5_000 : 600_000,
+    // Calls in flight of one broker; 50,000 by default.
+    ...(setting.limits === "default" ? {} : { transit: { maxQueueSize: 1_000_000 } }),
     ...(setting.pool === undefined
       ? {}
       : { bulkhead: { enabled: true, concurrency: setting.pool, maxQueueSize: 100_000 } })

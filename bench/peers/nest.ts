@@ -1,6 +1,6 @@
 /**
- * NestJS microservices over Redis. The variant `checked` has the ValidationPipe with class-validator, and with `transform` and `whitelist`, as its
- * documentation advises; `unchecked` has no pipe. Decorators are applied as functions: Node takes types away and compiles nothing.
+ * NestJS microservices over Redis. The variant `checked` has the ValidationPipe with class-validator, as its documentation has it for
+ * microservices; `unchecked` has no pipe. Decorators are applied as functions: Node takes types away and compiles nothing.
  */
 import "reflect-metadata"
 import { Controller, Logger, Module, ValidationPipe } from "@nestjs/common"
@@ -66,13 +66,7 @@ const serve = async (setting: Setting, controllers: ReadonlyArray<any>) => {
     logger: ["error", "fatal"]
   })
   if (setting.variant === "checked") {
-    app.useGlobalPipes(
-      new ValidationPipe({
-        transform: true,
-        whitelist: true,
-        exceptionFactory: (errors) => new RpcException(errors)
-      })
-    )
+    app.useGlobalPipes(new ValidationPipe({ exceptionFactory: (errors) => new RpcException(errors) }))
   }
   await app.listen()
 }
@@ -93,7 +87,8 @@ export const peer: Peer = {
   connect: async (setting) => {
     const client = ClientProxyFactory.create(options(setting))
     await client.connect()
-    const call = (op: string) => (payload: unknown) => firstValueFrom(client.send<any>(`${setting.name}.${op}`, payload))
+    const call = (op: string) => (payload: unknown) =>
+      firstValueFrom(client.send<any>(`${setting.name}.${op}`, payload))
     return {
       calls: promises({ echo: call("echo"), wait: call("wait"), blob: call("blob"), hold: call("hold") }),
       stream: (count, take) => client.send<any>(`${setting.name}.items`, { count }).forEach(take),

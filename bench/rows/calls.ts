@@ -66,6 +66,7 @@ export const latency: Lab.Row = {
     "An echo of about 150 bytes, each call begun when the answer before it is there. Every answer is compared with what was sent, field by field. p50 and p99 are what the caller waits.",
   peers,
   metrics,
+  figures: ["p50", "p99"],
   run: (lab) => flight(lab, latency, 1)
 }
 
@@ -76,5 +77,6 @@ export const calls: Lab.Row = {
     "The same echo with 100 and with 1,000 calls in flight. Each is followed by the next as soon as its answer is there, so p50 and p99 are mostly the wait for the others.",
   peers,
   metrics,
+  figures: ["rate", "p99", "cpu"],
   run: (lab) => Effect.forEach([100, 1_000], (inFlight) => flight(lab, calls, inFlight), { discard: true })
 }

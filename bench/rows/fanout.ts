@@ -17,7 +17,12 @@ const fanout = (lab: Lab.Lab, row: Lab.Row, processes: number) =>
     turn: ({ ears, publisher }, entry) =>
       Effect.gen(function* () {
         const count = lab.quick ? 2_000 : 20_000
-        const cost = yield* Lab.costOf(lab, entry, { client: publisher, servers: ears }, messages({ ears, publisher }, count))
+        const cost = yield* Lab.costOf(
+          lab,
+          entry,
+          { client: publisher, servers: ears },
+          messages({ ears, publisher }, count)
+        )
         const deliveries = count * listeners
         return {
           rate: (deliveries / cost.result) * 1000,
@@ -49,6 +54,7 @@ export const row: Lab.Row = {
     { key: "rate", title: "deliveries/s", digits: 0, chief: "more" },
     { key: "cpu", title: "CPU µs per delivery", digits: 1, chief: "less" }
   ],
+  figures: ["rate"],
   run: (lab) =>
     Effect.gen(function* () {
       // How far a listener is behind is not what is measured: nobody is to be cut off.

@@ -15,6 +15,7 @@ const held: Lab.Row = {
     { key: "heap", title: "heap, bytes each", digits: 0, chief: "less" },
     { key: "rss", title: "RSS, bytes each", digits: 0 }
   ],
+  figures: ["heap"],
   run: (lab) =>
     Effect.gen(function* () {
       const rounds = Math.min(lab.rounds, 3)
@@ -22,7 +23,7 @@ const held: Lab.Row = {
       yield* Lab.turns(lab, held, "per pending call", {
         rounds,
         afresh: true,
-        start: (entry) => Lab.pair(lab, entry, { limits: "raised", collect: true }),
+        start: (entry) => Lab.pair(lab, entry, { limits: "raised", pool: 2 * pending, collect: true }),
         warmUp: ({ client }) => client.order("run", { op: "echo", inFlight: 1_000, millis: lab.warmUpMillis }),
         turn: ({ client }) =>
           Effect.gen(function* () {
@@ -36,31 +37,26 @@ const held: Lab.Row = {
       })
       yield* Effect.orDie(lab.brokers.subscriberBuffers("default"))
       const both = ["moleculer", "fiberbus"]
-      yield* Lab.turns(
-        { ...lab, peersOf: (row) => lab.peersOf({ ...row, peers: both }) },
-        held,
-        "per idle service",
-        {
-          rounds,
-          afresh: true,
-          start: (entry) =>
-            Effect.gen(function* () {
-              const few = yield* lab.start(entry, "idle", { ...(yield* lab.together(entry)), count: 1, collect: true })
-              const many = yield* lab.start(entry, "idle", {
-                ...(yield* lab.together(entry)),
-                count: 1 + services,
-                collect: true
-              })
-              return { few, many }
-            }),
-          turn: ({ few, many }) =>
-            Effect.gen(function* () {
-              const less = yield* few.order("usage", undefined)
-              const more = yield* many.order("usage", undefined)
-              return { heap: (more.heap - less.heap) / services, rss: (more.rss - less.rss) / services }
+      yield* Lab.turns({ ...lab, peersOf: (row) => lab.peersOf({ ...row, peers: both }) }, held, "per idle service", {
+        rounds,
+        afresh: true,
+        start: (entry) =>
+          Effect.gen(function* () {
+            const few = yield* lab.start(entry, "idle", { ...(yield* lab.together(entry)), count: 1, collect: true })
+            const many = yield* lab.start(entry, "idle", {
+              ...(yield* lab.together(entry)),
+              count: 1 + services,
+              collect: true
             })
-        }
-      )
+            return { few, many }
+          }),
+        turn: ({ few, many }) =>
+          Effect.gen(function* () {
+            const less = yield* few.order("usage", undefined)
+            const more = yield* many.order("usage", undefined)
+            return { heap: (more.heap - less.heap) / services, rss: (more.rss - less.rss) / services }
+          })
+      })
     })
 }
 export const footprint = held
@@ -71,6 +67,7 @@ export const flat: Lab.Row = {
   about:
     "Heap after a collection, of client and server together, while they make one call after the other, 100 in flight: at the end, and the most in between, as a share of what it was after the first tenth. 1 is flat. `--millions` says how many calls.",
   peers: ["fiberbus", "fiberbus-memory"],
+  alone: true,
   metrics: [
     { key: "end", title: "heap at the end / after a tenth", digits: 3, chief: "less" },
     { key: "most", title: "most / after a tenth", digits: 3 },
@@ -78,6 +75,7 @@ export const flat: Lab.Row = {
     { key: "heap", title: "heap at the end, MiB", digits: 1 },
     { key: "calls", title: "calls", digits: 0 }
   ],
+  figures: ["end"],
   run: (lab) =>
     Lab.turns(lab, flat, "calls one after the other", {
       rounds: 1,

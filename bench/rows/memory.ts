@@ -14,6 +14,7 @@ export const row: Lab.Row = {
     { key: "p99", title: "p99 µs", digits: 0 },
     { key: "cpu", title: "CPU µs per call", digits: 1, chief: "less" }
   ],
+  figures: ["rate"],
   run: (lab) =>
     Effect.forEach(
       [1, 100],

@@ -18,6 +18,7 @@ export const row: Lab.Row = {
     { key: "p99", title: "p99 µs", digits: 0 },
     { key: "cpu", title: "CPU µs per KiB", digits: 2, chief: "less" }
   ],
+  figures: ["rate"],
   run: (lab) =>
     Effect.gen(function* () {
       yield* Effect.orDie(lab.brokers.subscriberBuffers("none"))

@@ -12,12 +12,15 @@ export const row: Lab.Row = {
     { key: "rate", title: "items/s", digits: 0, chief: "more" },
     { key: "cpu", title: "CPU µs per item", digits: 1, chief: "less" }
   ],
+  figures: ["rate"],
   run: (lab) => {
     const count = lab.quick ? 1_000 : 10_000
     return Lab.turns(lab, row, "10,000 items", {
       start: (entry) => Lab.pair(lab, entry),
       warmUp: ({ client }) =>
-        Effect.forEach(Array.from({ length: lab.quick ? 1 : 10 }), () => client.order("stream", { count }), { discard: true }),
+        Effect.forEach(Array.from({ length: lab.quick ? 1 : 10 }), () => client.order("stream", { count }), {
+          discard: true
+        }),
       turn: ({ client, server }, entry) =>
         Effect.gen(function* () {
           const streams = Math.max(1, Math.round(lab.millis / 500))

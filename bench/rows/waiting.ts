@@ -13,6 +13,7 @@ export const row: Lab.Row = {
     { key: "rate", title: "calls/s", digits: 0 },
     { key: "cpu", title: "CPU µs per call", digits: 1 }
   ],
+  figures: ["share"],
   run: (lab) =>
     Effect.forEach(
       [10, 100, 1_000],
