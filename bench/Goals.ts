@@ -117,19 +117,21 @@ export const measured = (results: Results.Results, goal: Goal): Results.Spread |
 export const isMet = ({ atLeast, atMost }: Goal, { median }: Results.Spread): boolean =>
   (atLeast === undefined || median >= atLeast) && (atMost === undefined || median <= atMost)
 
-/** Goal, measured, met. */
-export const table = (results: Results.Results): string =>
+/** Goal, measured, met: of all, or of those that were measured. */
+export const table = (results: Results.Results, of: "all" | "measured" = "all"): string =>
   Tables.markdown([
     ["goal", "at", "measured", "met"],
-    ...goals.map((goal) => {
-      const found = measured(results, goal)
-      const bound = goal.atLeast === undefined ? `≤ ${goal.atMost}` : `≥ ${goal.atLeast}`
-      const to = goal.to === undefined ? bound : `${bound} × ${Tables.nameOf(goal.to)}`
-      return [
-        `${goal.what}: ${to}`,
-        goal.case,
-        found === undefined ? "not measured" : Tables.spread(found, 2),
-        found === undefined ? "–" : isMet(goal, found) ? "yes" : "no"
-      ]
-    })
+    ...goals
+      .filter((goal) => of === "all" || measured(results, goal) !== undefined)
+      .map((goal) => {
+        const found = measured(results, goal)
+        const bound = goal.atLeast === undefined ? `≤ ${goal.atMost}` : `≥ ${goal.atLeast}`
+        const to = goal.to === undefined ? bound : `${bound} × ${Tables.nameOf(goal.to)}`
+        return [
+          `${goal.what}: ${to}`,
+          goal.case,
+          found === undefined ? "not measured" : Tables.spread(found, 2),
+          found === undefined ? "–" : isMet(goal, found) ? "yes" : "no"
+        ]
+      })
   ])

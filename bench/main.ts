@@ -109,7 +109,7 @@ const program = Effect.gen(function* () {
     if (lines.length > 0) console.log(`${lines.join("\n")}\n`)
   }
 
-  console.log(`${Goals.table(results())}\n`)
+  console.log(`${Goals.table(results(), "measured")}\n`)
   console.log(`All figures: ${Path.relative(process.cwd(), file)}`)
   if (options.report) console.log(`Written: ${Report.write(results()).join(", ")}`)
   const failed = lab.failures.filter(({ skipped }) => !skipped)
