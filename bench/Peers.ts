@@ -26,7 +26,9 @@ const entry = (
 ): Entry => ({ key, name, file, variant, broker, inOneProcess, build: undefined })
 
 const ours: ReadonlyArray<Entry> = [
-  entry("fiberbus", "fiberbus", "fiberbus", "single"),
+  entry("fiberbus", "fiberbus", "fiberbus", "redis"),
+  entry("fiberbus-single", "fiberbus, Daebus' frames", "fiberbus", "single"),
+  entry("fiberbus-live", "fiberbus, live", "fiberbus", "live"),
   entry("fiberbus-daebus", "fiberbus, Daebus caller", "daebus"),
   entry("fiberbus-memory", "fiberbus, memory", "fiberbus", "memory", "none", true),
   entry("fiberbus-traced", "fiberbus, memory, traced", "fiberbus", "traced", "none", true)

@@ -21,7 +21,7 @@ const begun = performance.now()
 if (what === "import") await imports[file]!()
 else {
   const { peer } = await import(pathToFileURL(Path.join(import.meta.dirname, "peers", `${file}.ts`)).href)
-  const variant = file === "fiberbus" ? "single" : "checked"
+  const variant = file === "fiberbus" ? "redis" : "checked"
   await peer.serve({ variant, name: "starting", redis, port: 0, build, limits: "default" })
 }
 const millis = performance.now() - begun

@@ -13,7 +13,7 @@ interface Answer {
 }
 
 export const peer: Peer = {
-  serve: (setting) => fiberbus.serve!({ ...setting, variant: "single" }),
+  serve: (setting) => fiberbus.serve!({ ...setting, variant: "redis" }),
   connect: async ({ name, redis }) => {
     const subscriber = new Redis(redis)
     const publisher = new Redis(redis)

@@ -1,6 +1,7 @@
 /**
- * fiberbus as its users run it: built JavaScript, schemas checked on both sides and in both directions. The variants are `single`
- * (Redis, Daebus' frames), `memory` and `traced` (memory, with a tracer installed: two spans per call, which nobody exports).
+ * fiberbus as its users run it: built JavaScript, schemas checked on both sides and in both directions. The variants are `redis`, `single` (no frame
+ * holds more than one message, as Daebus has it), `live` (its delivery), `memory`, and `traced` (memory, with a tracer installed: two spans per
+ * call, which nobody exports).
  */
 import * as Path from "node:path"
 import { pathToFileURL } from "node:url"
@@ -21,10 +22,13 @@ const load = async (setting: Setting) => {
   const file = (name: string) => import(pathToFileURL(Path.join(setting.build, name)).href)
   const bus = (await file("index.js")) as typeof import("../../src/index.ts")
   const { Action, Service, Topic } = bus
+  // Builds before it know one delivery only.
+  const delivery = setting.variant === "live" && Action.Delivery !== undefined ? "live" : undefined
+  const echo = Action.make("echo", { payload: schemas.payload, success: schemas.payload })
   // A name per peer: two builds that answered to the same one would both get every request.
   class Echo extends Service.make(
     setting.name,
-    Action.make("echo", { payload: schemas.payload, success: schemas.payload }),
+    delivery === undefined ? echo : echo.pipe(Action.annotate(Action.Delivery, delivery)),
     Action.make("wait", { payload: schemas.payload, success: schemas.payload }),
     Action.make("hold", { payload: schemas.payload, success: schemas.payload }),
     Action.make("blob", { payload: schemas.blob, success: schemas.blob }),
@@ -39,7 +43,9 @@ const load = async (setting: Setting) => {
       url: setting.redis,
       ...(setting.limits === "default"
         ? {}
-        : { maxFrameBytes: 16 * 1_048_576, maxBytesInFlight: 512 * 1_048_576, commandTimeout: "1 minute" })
+        : { maxFrameBytes: 16 * 1_048_576, maxBytesInFlight: 512 * 1_048_576, commandTimeout: "1 minute" }),
+      // Who takes frames of less than 32 KiB is sent none with several messages.
+      ...(setting.variant === "single" ? { maxFrameBytes: 32_000 } : {})
     })
   }
   const EchoLive = bus.Handlers.layer(
@@ -73,7 +79,7 @@ export const peer: Peer = {
   },
   connect: async (setting) => {
     const { bus, Echo, EchoLive, Happened, Transport } = await load(setting)
-    const inOneProcess = setting.variant !== "single"
+    const inOneProcess = setting.variant === "memory" || setting.variant === "traced"
     const options = setting.limits === "default" ? undefined : { timeout: "10 minutes" as const }
     return new Promise<Client>((resolve, reject) => {
       const client = Effect.gen(function* () {

@@ -26,6 +26,8 @@ const peers = [
   "effect-rpc-jit",
   "nats",
   "bullmq",
+  "fiberbus-single",
+  "fiberbus-live",
   "fiberbus"
 ]
 
