@@ -8,7 +8,7 @@ import type { Orders, Start, Word } from "./child.ts"
 
 /** @see {@link start} */
 export interface Process {
-  /** Fails when the process fails or ends, or has not answered in time. */
+  /** Fails when the process fails or ends, or has not answered in time: by default five minutes, far more than any turn takes. */
   readonly order: <Kind extends keyof Orders>(
     kind: Kind,
     args: Parameters<Orders[Kind]>[0],
@@ -45,10 +45,16 @@ export const start = (order: Start, options: Options = {}): Effect.Effect<Proces
     )
     // Rows begin several orders at once, each of which listens.
     child.setMaxListeners(100)
-    yield* answer(child, name, undefined, (word) => (word.kind === "ready" ? { result: undefined } : undefined), 60_000)
+    yield* answer(
+      child,
+      name,
+      undefined,
+      (word) => (word.kind === "ready" ? { result: undefined } : undefined),
+      120_000
+    )
     let orders = 0
     return {
-      order: (kind, args, timeoutMillis = 60_000) =>
+      order: (kind, args, timeoutMillis = 300_000) =>
         Effect.suspend(() => {
           const id = ++orders
           return answer(

@@ -46,7 +46,7 @@ const flight = (lab: Lab.Lab, row: Lab.Row, inFlight: number) =>
           lab,
           entry,
           { client, servers: server === undefined ? [] : [server] },
-          client.order("run", { op: "echo", inFlight, millis: lab.millis }, lab.millis + 60_000)
+          client.order("run", { op: "echo", inFlight, millis: lab.millis })
         )
         const { calls, millis, p50, p99 } = cost.result
         return {

@@ -24,7 +24,7 @@ export const row: Lab.Row = {
           warmUp: ({ client }) => client.order("run", { op: "echo", inFlight, millis: lab.warmUpMillis }),
           turn: ({ client }, entry) =>
             Effect.gen(function* () {
-              const work = client.order("run", { op: "echo", inFlight, millis: lab.millis }, lab.millis + 60_000)
+              const work = client.order("run", { op: "echo", inFlight, millis: lab.millis })
               const { client: cpu, result } = yield* Lab.costOf(lab, entry, { client, servers: [] }, work)
               const { calls, millis, p50, p99 } = result
               return { rate: (calls / millis) * 1000, p50, p99, cpu: cpu / calls }

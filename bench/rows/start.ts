@@ -27,7 +27,7 @@ export const row: Lab.Row = {
   key: "start",
   title: "Import and start",
   about:
-    "A fresh Node process: the time and the CPU time of importing the package (for fiberbus `fiberbus` and its Redis transport), and of importing it and starting a service of one action on Redis until it is subscribed. Node's own start is left out. Files are in the system's cache.",
+    "A fresh Node process: the time and the CPU time of importing the package (fiberbus and Moleculer load their Redis client later), and of importing what is needed and starting a service of one action on Redis until it is subscribed. Node's own start is left out. Files are in the system's cache.",
   peers: ["moleculer", "nest", "fiberbus"],
   metrics: [
     { key: "millis", title: "ms", digits: 1, chief: "less" },
