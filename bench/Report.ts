@@ -30,15 +30,26 @@ const sectionOf = (results: Results, row: Row): ReadonlyArray<string> => {
   ]
 }
 
+/** Load per core before the run, above which figures are not to be relied on. */
+const busy = 0.5
+
 /** The page as text. */
 export const page = (results: Results): string => {
   const { quick, rounds, seconds } = results.options
+  const warnings = [
+    ...(quick === true ? ["a quick run, to see that it works"] : []),
+    ...(results.load > busy ? ["the machine was busy with something else all the time"] : [])
+  ]
   return `${[
     "# Performance",
     `Measured on ${results.at.slice(0, 10)}, on ${results.machine}. Client and server are processes of their own, Redis is a private one on loopback; with two cores for all of
 them they compete. Peers have their turns one after the other, ${rounds} rounds of ${seconds} s. What counts are the ratios, which are taken within each round, and not the figures
 themselves. Every answer is compared with what was sent.`,
-    ...(quick === true ? ["**A quick run, to see that it works: the figures mean nothing.**"] : []),
+    ...(warnings.length === 0
+      ? []
+      : [
+          `**Don't rely on these figures: ${warnings.join(", and ")}.** Of such a run, CPU per call says most, and calls/s and p99 least.`
+        ]),
     "`npm run bench` in the repository repeats it, and `bench/README.md` says who the peers are, how they are set up, and what each figure means. This page is written by `npm run bench:report`.",
     "## Goals",
     "What we want to reach, with schema checks and limits on, and defaults as a user gets them. Measured is the median of the rounds' ratios, with least and most; the median decides.",

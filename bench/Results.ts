@@ -25,6 +25,8 @@ export interface Results {
   readonly at: string
   /** In words. */
   readonly machine: string
+  /** Processes that wanted to run before it began, on average of a minute, for each core. */
+  readonly load: number
   readonly options: Readonly<Record<string, unknown>>
   readonly samples: ReadonlyArray<Sample>
   readonly failures: ReadonlyArray<Failure>
@@ -82,6 +84,7 @@ export const merge = (all: ReadonlyArray<Results>): Results =>
       list.filter(({ row }) => !rows.has(row))
     return {
       ...after,
+      load: Math.max(before.load, after.load),
       options: { ...after.options, quick: before.options["quick"] === true || after.options["quick"] === true },
       samples: [...kept(before.samples), ...after.samples],
       failures: [...kept(before.failures), ...after.failures]

@@ -59,14 +59,14 @@ const program = Effect.gen(function* () {
   const millis = positive("seconds", options.seconds ?? (options.quick ? "0.2" : "1.5")) * 1000
   const rows = chosen("only", Rows.all, options.only)
   const peers = chosen("peers", Peers.all(options.other.map((folder) => Path.resolve(folder))), options.peers)
-  const load = Os.loadavg()[0]!.toFixed(2)
+  const load = Os.loadavg()[0]!
   const brokers = yield* Brokers.make
   const machine = [
     `${Os.availableParallelism()} shared cores (${Os.cpus()[0]?.model.trim()})`,
     `Node ${process.versions.node}`,
     `Redis ${brokers.redis.version}`,
     brokers.nats === undefined ? "no nats-server" : `nats-server ${brokers.nats.version}`,
-    `load before the run ${load}`
+    `load before the run ${load.toFixed(2)}`
   ].join(", ")
   const lab = Lab.make({
     rounds,
@@ -85,6 +85,7 @@ const program = Effect.gen(function* () {
   const results = (): Results => ({
     at,
     machine,
+    load: load / Os.availableParallelism(),
     options: { rounds, seconds: millis / 1000, quick: options.quick },
     samples: lab.samples,
     failures: lab.failures

@@ -25,6 +25,7 @@ const results = (
 ): Results.Results => ({
   at: "2026-01-02T03:04:05.000Z",
   machine: "2 shared cores",
+  load: 0.1,
   options: { rounds: 3, seconds: 1, quick: false },
   samples,
   failures
@@ -205,6 +206,13 @@ describe("the page", () => {
     assert.match(page, /\| ioredis by hand +\| +1,000 \(100–1,000\) .*\| +2\.00 \(1\.80–2\.20\) \|/)
     assert.include(page, "nats.js, 100 in flight: left out, nats-server is not installed")
     assert.notInclude(page, "One call at a time\n")
+  })
+
+  it("warns of figures from a busy machine, also where only one of its files is", () => {
+    const warning = /Don't rely on these figures: the machine was busy/
+    assert.notMatch(page, warning)
+    const busy = { ...results([sample("floor", 0, { rate: 1 }, "latency")]), load: 2 }
+    assert.match(Report.page(Results.merge([busy, slowRound])), warning)
   })
 
   it("shows outcomes other than answers", () => {
