@@ -134,7 +134,13 @@ describe("importing", () => {
   it("the transports do load their clients, each its own: the check can fail", () => {
     const redis = loadedBy("fiberbus/transport/RedisPubSub")
     const nats = loadedBy("fiberbus/transport/Nats")
-    assert.deepStrictEqual([redis, nats].map((urls) => urls.some((url) => url.includes("ioredis"))), [true, false])
-    assert.deepStrictEqual([redis, nats].map((urls) => urls.some((url) => url.includes("@nats-io"))), [false, true])
+    assert.deepStrictEqual(
+      [redis, nats].map((urls) => urls.some((url) => url.includes("ioredis"))),
+      [true, false]
+    )
+    assert.deepStrictEqual(
+      [redis, nats].map((urls) => urls.some((url) => url.includes("@nats-io"))),
+      [false, true]
+    )
   })
 })

@@ -125,7 +125,10 @@ export const make = Effect.fnUntraced(function* (
     const starting = ServerProcess.start(binary, folder, ["--config", file])
     server = starting
     yield* Effect.raceFirst(
-      greets(port, name).pipe(Effect.retry(Schedule.spaced("10 millis"))),
+      greets(port, name).pipe(
+        Effect.mapError(() => failed("StartFailed", "no answer")),
+        Effect.retry(Schedule.spaced("10 millis"))
+      ),
       Effect.flatMap(starting.ended, () => failed("StartFailed", starting.log() || "it ended without a word"))
     ).pipe(
       Effect.timeoutOrElse({

@@ -85,13 +85,7 @@ const download = Effect.fnUntraced(function* (
   options: ReadonlyArray<string>
 ) {
   // A simulated install needs no rights and names what is missing here, dependencies of dependencies included.
-  const plan = yield* machine.run("apt-get", [
-    ...options,
-    "--simulate",
-    "--no-install-recommends",
-    "install",
-    names[0]
-  ])
+  const plan = yield* machine.run("apt-get", [...options, "--simulate", "--no-install-recommends", "install", names[0]])
   const libraries = [...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1]!).filter(isLibrary)
   const packages = [...names, ...libraries]
   yield* machine.run("apt-get", [...options, "download", ...packages], { cwd: work })

@@ -51,7 +51,8 @@ const fetch = Effect.fnUntraced(function* (machine: Machine) {
   const folder = yield* RedisBinary.cacheFolder(machine, "nats")
   yield* machine.lock(Path.join(folder, "lock"))
   const root = Path.join(folder, `debian-${process.arch}`)
-  const path = machine.uid === 0 ? machine.path : Path.join(root, "usr/sbin") + Path.delimiter + Path.join(root, "usr/bin")
+  const path =
+    machine.uid === 0 ? machine.path : Path.join(root, "usr/sbin") + Path.delimiter + Path.join(root, "usr/bin")
   // Whoever held the lock before may have got it.
   const meanwhile = yield* probe(machine, path)
   if (meanwhile !== undefined) return meanwhile

@@ -31,7 +31,9 @@ export const patiently = <A>(
       (error) =>
         Effect.flatMap(next(waits, error), (millis) => Effect.andThen(tell(error), Effect.andThen(wait(millis), again)))
     )
-    return Effect.tap(again, () => (told === undefined ? Effect.void : Effect.logInfo(`${broker}: connected to ${name}`)))
+    return Effect.tap(again, () =>
+      told === undefined ? Effect.void : Effect.logInfo(`${broker}: connected to ${name}`)
+    )
   }).pipe(Effect.annotateLogs("transport", name))
 }
 

@@ -28,17 +28,41 @@ const certificate: Advice = [
 
 /** By the words of the server or of the client. Checked in this order. */
 const said: ReadonlyArray<readonly [RegExp, Advice]> = [
-  [/authorization violation|authentication (expired|revoked)|invalid nkey|nkeys? .*(not supported|required)/i, ["AuthenticationFailed", "Check user and password, token or nkeySeed"]],
-  [/authentication timeout/i, ["Timeout", "The server waited too long for the credentials: is it or this process overloaded?"]],
-  [/permissions violation/i, ["PermissionDenied", "Give the user the right in the server's permissions (publish and subscribe, by subject)"]],
-  [/slow consumer/i, ["ConnectionLost", "This process reads too slowly: give it less to do, or raise max_pending in the server"]],
+  [
+    /authorization violation|authentication (expired|revoked)|invalid nkey|nkeys? .*(not supported|required)/i,
+    ["AuthenticationFailed", "Check user and password, token or nkeySeed"]
+  ],
+  [
+    /authentication timeout/i,
+    ["Timeout", "The server waited too long for the credentials: is it or this process overloaded?"]
+  ],
+  [
+    /permissions violation/i,
+    ["PermissionDenied", "Give the user the right in the server's permissions (publish and subscribe, by subject)"]
+  ],
+  [
+    /slow consumer/i,
+    ["ConnectionLost", "This process reads too slowly: give it less to do, or raise max_pending in the server"]
+  ],
   [/maximum connections/i, ["Unreachable", "The server has no connection left: raise max_connections there"]],
-  [/maximum payload|max_payload/i, ["ProtocolError", "The frame is larger than max_payload of the server: raise it there, or lower maxFrameBytes"]],
-  [/maximum (control line|subscriptions)/i, ["ProtocolError", "A limit of the server is reached: see max_control_line and max_subscriptions there"]],
+  [
+    /maximum payload|max_payload/i,
+    ["ProtocolError", "The frame is larger than max_payload of the server: raise it there, or lower maxFrameBytes"]
+  ],
+  [
+    /maximum (control line|subscriptions)/i,
+    ["ProtocolError", "A limit of the server is reached: see max_control_line and max_subscriptions there"]
+  ],
   [/does not support 'tls'/i, ["ProtocolError", "This server speaks no TLS: use nats://, or switch TLS on there"]],
-  [/client certificate|certificate required/i, ["ProtocolError", "The server wants a client's certificate: give tls.cert and tls.key"]],
+  [
+    /client certificate|certificate required/i,
+    ["ProtocolError", "The server wants a client's certificate: give tls.cert and tls.key"]
+  ],
   [/altnames|self.signed certificate|certificate has expired|unable to verify/i, certificate],
-  [/^the answer is not NATS/, ["ProtocolError", "What answers there does not speak NATS: check host and port (4222, not 8222)"]],
+  [
+    /^the answer is not NATS/,
+    ["ProtocolError", "What answers there does not speak NATS: check host and port (4222, not 8222)"]
+  ],
   [/^the server closed the connection|^closed connection|^connection draining/, ["ConnectionLost", ""]],
   [/^timeout$/i, ["Timeout", reach]],
   [/connection refused/i, ["Unreachable", reach]]

@@ -19,10 +19,7 @@ const maxGreetingBytes = 65_536
  * The client leaves its socket open when a server takes the connection and then says nothing (a frozen one), once per
  * attempt. So it is given only servers that have just spoken; this look ends its own socket always.
  */
-export const read = (
-  { host, name, port }: Address,
-  settings: Settings
-): Effect.Effect<Greeting, TransportError> =>
+export const read = ({ host, name, port }: Address, settings: Settings): Effect.Effect<Greeting, TransportError> =>
   Effect.callback((resume) => {
     const socket = Net.connect({ host, port })
     let text = ""
