@@ -16,7 +16,15 @@ import { link } from "./conformance/link.ts"
 import { names } from "./conformance/names.ts"
 import { subscriptions } from "./conformance/subscriptions.ts"
 
-export { type Case, caseMillis, missing, type Need, Nonconformance, TwoTransports } from "./conformance/Case.ts"
+export {
+  type Case,
+  caseMillis,
+  missing,
+  type Need,
+  Nonconformance,
+  Patience,
+  TwoTransports
+} from "./conformance/Case.ts"
 
 /** All cases, in the order in which a new transport should come to pass them. */
 export const cases: ReadonlyArray<Case> = [...delivery, ...subscriptions, ...names, ...link]

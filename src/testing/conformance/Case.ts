@@ -57,6 +57,11 @@ export interface Case {
 /** Longest time of one case, in milliseconds of real time: a transport that never answers fails it. */
 export const caseMillis = 25_000
 
+/** How long a case waits for something that must come, in milliseconds of real time. */
+export const Patience = Context.Reference<number>("fiberbus/testing/TransportConformance/Patience", {
+  defaultValue: () => 15_000
+})
+
 /** Which of the needs of a case are not there. */
 export const missing = ({ needs }: Pick<Case, "needs">, two: TwoTransports["Service"]): ReadonlyArray<Need> =>
   needs.filter((need) => !met[need](two))

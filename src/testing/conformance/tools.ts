@@ -3,10 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { Frame, Receive, Target, Transport, TransportError } from "../../transport/Transport.ts"
-import { Nonconformance } from "./Case.ts"
-
-/** How long a case waits for something that must come. */
-const patienceMillis = 15_000
+import { Nonconformance, Patience } from "./Case.ts"
 
 /** Fails unless both are the same JSON. */
 export const same = (what: string, actual: unknown, expected: unknown): Effect.Effect<void, Nonconformance> =>
@@ -33,26 +30,28 @@ export const signal = (what: string, ready: () => boolean, actual: () => unknown
     look: () => {
       for (const watcher of [...watchers]) watcher()
     },
-    wait: Effect.callback<void, Nonconformance>((resume) => {
-      const finish = (result: Effect.Effect<void, Nonconformance>) => {
-        clearTimeout(timer)
-        watchers.delete(watcher)
-        resume(result)
-      }
-      const watcher = () => {
-        if (ready()) finish(Effect.void)
-      }
-      const timer = setTimeout(
-        () => finish(new Nonconformance({ what, expected: "to happen", actual: actual() })),
-        patienceMillis
-      )
-      watchers.add(watcher)
-      watcher()
-      return Effect.sync(() => {
-        clearTimeout(timer)
-        watchers.delete(watcher)
+    wait: Effect.flatMap(Patience, (patienceMillis) =>
+      Effect.callback<void, Nonconformance>((resume) => {
+        const finish = (result: Effect.Effect<void, Nonconformance>) => {
+          clearTimeout(timer)
+          watchers.delete(watcher)
+          resume(result)
+        }
+        const watcher = () => {
+          if (ready()) finish(Effect.void)
+        }
+        const timer = setTimeout(
+          () => finish(new Nonconformance({ what, expected: "to happen", actual: actual() })),
+          patienceMillis
+        )
+        watchers.add(watcher)
+        watcher()
+        return Effect.sync(() => {
+          clearTimeout(timer)
+          watchers.delete(watcher)
+        })
       })
-    })
+    )
   }
 }
 
