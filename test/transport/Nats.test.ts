@@ -17,7 +17,8 @@ import { Action, Broadcast, Caller, Handlers, Listener, Memory, Service, Topic }
 import * as FreePort from "../../src/testing/internal/FreePort.ts"
 import * as NatsServer from "../../src/testing/NatsServer.ts"
 import * as Nats from "../../src/transport/Nats.ts"
-import { publish, type Target, Transport } from "../../src/transport/Transport.ts"
+import { publish, type Target, Transport, type TransportError } from "../../src/transport/Transport.ts"
+import * as Resources from "../resilience/resources.ts"
 
 const channel = (name: string): Target => ({ _tag: "Channel", channel: name })
 
@@ -44,6 +45,9 @@ const heard = Effect.fnUntraced(function* (transport: Transport["Service"], name
 })
 
 const quiet = Logger.layer([])
+
+/** TCP connections of this process. */
+const connections = () => process.getActiveResourcesInfo().filter((name) => /^TCP(Socket|Connect)W/i.test(name)).length
 
 const listening = (answer: (socket: Net.Socket) => void) =>
   Effect.acquireRelease(
@@ -292,6 +296,52 @@ describe("Nats, while it runs", () => {
       for (const fiber of held) assert.strictEqual(yield* Fiber.join(fiber), 1)
       yield* eventually(() => frames.length >= 2)
       assert.deepStrictEqual(frames, ["a", "b"])
+    }).pipe(Effect.scoped, Effect.provide(quiet))
+  )
+
+  it.live("holds one socket through any number of outages, and nothing when it is closed", () =>
+    Effect.gen(function* () {
+      const server = yield* NatsServer.make()
+      yield* eventually(() => connections() === 0)
+      const timers = Resources.timers()
+      yield* Effect.gen(function* () {
+        const transport = yield* Nats.make({ servers: server.url, reconnect: Schedule.spaced("10 millis") })
+        yield* heard(transport, "news")
+        for (let i = 0; i < 5; i++) {
+          yield* server.kill
+          yield* eventually(() => isDown(transport))
+          yield* server.start
+          yield* eventually(() => isReady(transport))
+        }
+        assert.strictEqual(transport.state.gaps, 5)
+        yield* eventually(() => connections() === 1)
+      }).pipe(Effect.scoped)
+      yield* eventually(() => connections() === 0 && Resources.timers() <= timers + 1)
+    }).pipe(Effect.scoped, Effect.provide(quiet))
+  )
+
+  it.live("leaves no socket behind while the server is frozen, however often it tries", () =>
+    Effect.gen(function* () {
+      const server = yield* NatsServer.make()
+      yield* eventually(() => connections() === 0)
+      const attempts: Array<string> = []
+      yield* Effect.gen(function* () {
+        const transport = yield* Nats.make({
+          servers: server.url,
+          commandTimeout: "500 millis",
+          connectTimeout: "100 millis",
+          reconnect: Schedule.tap(Schedule.spaced("1 millis"), ({ input }) =>
+            Effect.sync(() => void attempts.push((input as TransportError).kind))
+          )
+        })
+        yield* server.pause
+        yield* eventually(() => attempts.filter((kind) => kind === "Timeout").length >= 5)
+        // One that tries, at most.
+        assert.isAtMost(connections(), 1)
+        yield* server.resume
+        yield* eventually(() => isReady(transport))
+      }).pipe(Effect.scoped)
+      yield* eventually(() => connections() === 0)
     }).pipe(Effect.scoped, Effect.provide(quiet))
   )
 

@@ -90,6 +90,8 @@ interface Connection {
   /** What the server said last, in case it hangs up. */
   lastWord: Error | undefined
   over: boolean
+  /** Looks after it. */
+  guard: NodeJS.Timeout | undefined
   readonly ready: (exit: Exit.Exit<void, TransportError>) => void
 }
 
@@ -197,8 +199,7 @@ export const make = (settings: Settings, owner: Owner): NatsLink => {
   const guard = (connection: Connection) => {
     const period = Math.max(1, commandTimeoutMillis / 4)
     let checkedAt = performance.now()
-    const timer = setInterval(() => {
-      if (connection.over) return clearInterval(timer)
+    connection.guard = setInterval(() => {
       const now = performance.now()
       const stoodStill = now - checkedAt > 2 * period
       checkedAt = now
@@ -227,6 +228,7 @@ export const make = (settings: Settings, owner: Owner): NatsLink => {
   const lose = (connection: Connection, reason: unknown, kind?: TransportError["kind"]) => {
     if (connection.over) return
     connection.over = true
+    clearInterval(connection.guard)
     // Not awaited: a frozen server does not hold it, and nothing of ours waits for it.
     connection.client.close().catch(() => {})
     if (current === connection) current = undefined
@@ -302,6 +304,7 @@ export const make = (settings: Settings, owner: Owner): NatsLink => {
         upSince: undefined,
         lastWord: undefined,
         over: false,
+        guard: undefined,
         ready: resume
       }
       current = connection
