@@ -127,14 +127,9 @@ export const link: ReadonlyArray<Case> = [
     Effect.gen(function* () {
       const { here } = two
       const before = here.state.gaps
-      let atLoss = before
-      yield* duringOutage(
-        two,
-        Effect.sync(() => {
-          atLoss = here.state.gaps
-        })
-      )
-      yield* same("gaps while it is down", atLoss, before + 1)
+      // Where there are two connections, the one that frames come over may be missed later than the other.
+      const counted = until(here, "the gap is counted while the broker is away", ({ gaps }) => gaps > before)
+      yield* duringOutage(two, counted)
       yield* same("state", here.state, { _tag: "Ready", gaps: before + 1 })
     })
   ),
