@@ -34,12 +34,14 @@ const duringOutage = (
   middle: Effect.Effect<void, Nonconformance | TransportError, Scope.Scope> = Effect.void
 ) =>
   Effect.gen(function* () {
+    const bothReady = Effect.all([ready(here), ready(there)], { concurrency: 2 })
     yield* Effect.acquireUseRelease(
       outage!.begin,
       () => Effect.andThen(Effect.all([down(here), down(there)], { concurrency: 2 }), middle),
-      () => outage!.end
+      // Also after a failure: the next case begins with a link that is up, if it comes up at all.
+      () => Effect.andThen(outage!.end, Effect.ignore(bothReady))
     )
-    yield* Effect.all([ready(here), ready(there)], { concurrency: 2 })
+    yield* bothReady
   })
 
 /** Remembers how often `sent` was called for each send, and with which error. */
