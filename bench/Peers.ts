@@ -1,4 +1,5 @@
 /** Who is measured, in the order of the tables. A new peer is a file in peers/ and a line here. */
+import * as Fs from "node:fs"
 import * as Path from "node:path"
 
 export interface Entry {
@@ -29,6 +30,7 @@ const ours: ReadonlyArray<Entry> = [
   entry("fiberbus", "fiberbus", "fiberbus", "redis"),
   entry("fiberbus-single", "fiberbus, Daebus' frames", "fiberbus", "single"),
   entry("fiberbus-live", "fiberbus, live", "fiberbus", "live"),
+  entry("fiberbus-nats", "fiberbus, NATS", "fiberbus", "nats", "nats"),
   entry("fiberbus-daebus", "fiberbus, Daebus caller", "daebus"),
   entry("fiberbus-memory", "fiberbus, memory", "fiberbus", "memory", "none", true),
   entry("fiberbus-traced", "fiberbus, memory, traced", "fiberbus", "traced", "none", true)
@@ -60,7 +62,9 @@ export const all = (otherBuilds: ReadonlyArray<string>): ReadonlyArray<Entry> =>
   ...ours,
   ...otherBuilds.flatMap((build) => {
     const mark = Path.basename(build)
-    return ours.map((entry) => ({ ...entry, key: `${entry.key}@${mark}`, name: `${entry.name} (${mark})`, build }))
+    // Builds before it have no NATS.
+    const known = ours.filter(({ broker }) => broker !== "nats" || Fs.existsSync(Path.join(build, "transport/Nats.js")))
+    return known.map((entry) => ({ ...entry, key: `${entry.key}@${mark}`, name: `${entry.name} (${mark})`, build }))
   })
 ]
 

@@ -76,7 +76,7 @@ const program = Effect.gen(function* () {
     profiles: options.profile === undefined ? undefined : Path.resolve(options.profile),
     peers,
     brokers,
-    build: Build.make(),
+    build: yield* Build.make,
     millions: positive("millions", options.millions ?? (options.quick ? "0.01" : "1"))
   })
   console.log(`${machine}\n${rounds} rounds of ${millis / 1000} s; every answer equal to what was sent\n`)

@@ -1,6 +1,6 @@
 /**
  * fiberbus as its users run it: built JavaScript, schemas checked on both sides and in both directions. The variants are `redis`, `single` (no frame
- * holds more than one message, as Daebus has it), `live` (its delivery), `memory`, and `traced` (memory, with a tracer installed: two spans per
+ * holds more than one message, as Daebus has it), `live` (its delivery), `nats`, `memory`, and `traced` (memory, with a tracer installed: two spans per
  * call, which nobody exports).
  */
 import * as Path from "node:path"
@@ -38,6 +38,10 @@ const load = async (setting: Setting) => {
   const transport = async () => {
     if (setting.variant === "memory") return bus.Memory.layer
     if (setting.variant === "traced") return Layer.merge(bus.Memory.layer, tracer)
+    if (setting.variant === "nats") {
+      const Nats = (await file("transport/Nats.js")) as typeof import("../../src/transport/Nats.ts")
+      return Nats.layer({ servers: setting.nats ?? "" })
+    }
     const RedisPubSub = (await file("transport/RedisPubSub.js")) as typeof import("../../src/transport/RedisPubSub.ts")
     return RedisPubSub.layer({
       url: setting.redis,

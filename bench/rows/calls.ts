@@ -28,6 +28,7 @@ const peers = [
   "bullmq",
   "fiberbus-single",
   "fiberbus-live",
+  "fiberbus-nats",
   "fiberbus"
 ]
 
