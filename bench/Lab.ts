@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Brokers from "./Brokers.ts"
 import type { Start } from "./child.ts"
+import type { Plan } from "./Meter.ts"
 import type { Setting } from "./Peer.ts"
 import * as Peers from "./Peers.ts"
 import * as Process from "./Process.ts"
@@ -15,7 +16,7 @@ export interface Settings {
   readonly rounds: number
   /** Length of a turn. */
   readonly millis: number
-  /** Before a peer's first turn, not counted: long enough for the optimising compiler. */
+  /** Before a peer's first turn, not counted. @see {@link warmUp} */
   readonly warmUpMillis: number
   readonly quick: boolean
   readonly profiles: string | undefined
@@ -105,6 +106,16 @@ const freePort: Effect.Effect<number> = Effect.callback((resume) => {
     const { port } = server.address() as Net.AddressInfo
     server.close(() => resume(Effect.succeed(port)))
   })
+})
+
+/**
+ * What comes before a peer's first turn: two seconds of calls, and on a busy machine up to twenty until there were so many that the optimising compiler
+ * has done its work.
+ */
+export const warmUp = (lab: Lab, plan: Pick<Plan, "op" | "inFlight">): Plan => ({
+  ...plan,
+  millis: lab.warmUpMillis,
+  atLeast: lab.quick ? 0 : plan.inFlight === 1 ? 10_000 : 50_000
 })
 
 /** CPU time of the broker of a peer so far, in microseconds. */

@@ -14,6 +14,8 @@ export interface Plan {
   readonly bytes?: number
   /** Ends after so many calls instead. */
   readonly calls?: number
+  /** Goes on until so many calls were made, for up to ten times as long. */
+  readonly atLeast?: number
 }
 
 /** What one run brought. Times are in milliseconds, latencies in microseconds. */
@@ -58,9 +60,15 @@ class Meter {
 
   /** The next payload; undefined when no more calls are to be begun. */
   next(): Payload.Payload | Payload.Blob | undefined {
-    if (this.begins >= this.most || (this.plan.calls === undefined && performance.now() >= this.until)) return
+    if (this.begins >= this.most || (this.plan.calls === undefined && this.isOver())) return
     this.begins++
     return this.plan.op === "blob" ? { id: id++, text: this.text } : Payload.make(id++)
+  }
+
+  private isOver(): boolean {
+    const now = performance.now()
+    if (now < this.until) return false
+    return this.begins >= (this.plan.atLeast ?? 0) || now >= this.until + 9 * this.plan.millis
   }
 
   /** Notes an answer. Throws when it is not what was sent. */

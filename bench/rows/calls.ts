@@ -39,7 +39,7 @@ const leadMillis = 150
 const flight = (lab: Lab.Lab, row: Lab.Row, inFlight: number) =>
   Lab.turns(lab, row, `${inFlight.toLocaleString("en-US")} in flight`, {
     start: (entry) => Lab.pair(lab, entry),
-    warmUp: ({ client }) => client.order("run", { op: "echo", inFlight, millis: lab.warmUpMillis }),
+    warmUp: ({ client }) => client.order("run", Lab.warmUp(lab, { op: "echo", inFlight })),
     turn: ({ client, server }, entry) =>
       Effect.gen(function* () {
         yield* client.order("run", { op: "echo", inFlight, millis: leadMillis })

@@ -21,7 +21,7 @@ export const row: Lab.Row = {
       (inFlight) =>
         Lab.turns(lab, row, `${inFlight} in flight`, {
           start: (entry) => Lab.pair(lab, entry),
-          warmUp: ({ client }) => client.order("run", { op: "echo", inFlight, millis: lab.warmUpMillis }),
+          warmUp: ({ client }) => client.order("run", Lab.warmUp(lab, { op: "echo", inFlight })),
           turn: ({ client }, entry) =>
             Effect.gen(function* () {
               const work = client.order("run", { op: "echo", inFlight, millis: lab.millis })
