@@ -16,6 +16,31 @@ export interface Hint {
 /** By {@link Ast.keyOf}. */
 export type Hints = ReadonlyMap<string, Hint>
 
+/**
+ * Where the two schemas have other bounds, and these are longer than anything that is made: nothing is known of values between them.
+ */
+export const beyond = (one: SchemaAST.AST, other: SchemaAST.AST): string | undefined => {
+  const [first, second] = [longOf(one), longOf(other)]
+  for (const place of new Set([...first.keys(), ...second.keys()])) {
+    const [here, there] = [first.get(place) ?? [], second.get(place) ?? []].map((lengths) =>
+      [...new Set(lengths)].sort()
+    )
+    if (String(here) !== String(there))
+      return `nothing longer than ${maxText} characters or ${maxItems} items is tried, and a bound is ${[...here!, ...there!][0]}`
+  }
+  return undefined
+}
+
+const longOf = (root: SchemaAST.AST): ReadonlyMap<string, ReadonlyArray<number>> => {
+  const long = new Map<string, ReadonlyArray<number>>()
+  Ast.walk(root, (node, place) => {
+    const most = node._tag === "String" ? maxText : maxItems
+    const lengths = (node.checks ?? []).flatMap(lengthsOf).filter((length) => length >= most)
+    if (lengths.length > 0) long.set(Ast.keyOf(place), [...(long.get(Ast.keyOf(place)) ?? []), ...lengths])
+  })
+  return long
+}
+
 /** Gathers from several schemas: a bound of the reader is a value that the writer may be beyond. */
 export const gather = (roots: ReadonlyArray<SchemaAST.AST>): Hints => {
   const hints = new Map<string, Hint>()
@@ -42,26 +67,22 @@ const read = (hint: Hint, check: SchemaAST.Check<any>): void => {
   const constraint = check.annotations?.arbitraryConstraint
   if (constraint !== undefined) {
     for (const bound of [constraint.minimum, constraint.maximum]) around(hint, bound)
-    const { maxCodePoints, maxLength, maxProperties, maxSize, minCodePoints, minLength, minProperties, minSize } =
-      constraint
-    for (const length of [
-      minLength,
-      maxLength,
-      minCodePoints,
-      maxCodePoints,
-      minSize,
-      maxSize,
-      minProperties,
-      maxProperties
-    ]) {
-      if (length !== undefined && Number.isSafeInteger(length))
-        for (const near of [length - 1, length, length + 1]) if (near >= 0) hint.lengths.add(near)
-    }
+  }
+  for (const length of lengthsOf(check)) {
+    for (const near of [length - 1, length, length + 1]) if (near >= 0) hint.lengths.add(near)
   }
   // Checks that generate nothing by themselves, multiples for one, tell their numbers there.
   for (const number of numbersIn(check.annotations?.["representation"], 4)) {
     for (const multiple of [number, 2 * number, 3 * number]) if (Number.isFinite(multiple)) hint.numbers.add(multiple)
   }
+}
+
+const lengthsOf = (check: SchemaAST.Check<any>): ReadonlyArray<number> => {
+  const inner = check._tag === "FilterGroup" ? check.checks.flatMap(lengthsOf) : []
+  const { maxCodePoints, maxLength, maxProperties, maxSize, minCodePoints, minLength, minProperties, minSize } =
+    check.annotations?.arbitraryConstraint ?? {}
+  const all = [minLength, maxLength, minCodePoints, maxCodePoints, minSize, maxSize, minProperties, maxProperties]
+  return [...inner, ...all.filter((length) => length !== undefined && Number.isSafeInteger(length))] as Array<number>
 }
 
 const around = (hint: Hint, bound: unknown) => {

@@ -42,7 +42,7 @@ export const compare = (writer: AnySchema, reader: AnySchema, settings: Settings
     const [codec, other] = [Ast.codecOf(writer), Ast.codecOf(reader)]
     const names = new Set([...Ast.fieldNames(codec), ...Ast.fieldNames(other)])
     const guesses = Values.guess(codec, Hints.gather([codec, other]), yield* Samples.gather(codec, settings.seed))
-    let missing = guesses.missing
+    let missing = guesses.missing ?? Hints.beyond(codec, other)
     const random = yield* Effect.catch(randomOf(writer, settings), (why) => {
       missing ??= `no values can be made at random: ${why}`
       return Effect.succeed([])

@@ -29,12 +29,7 @@ export const guess = (codec: SchemaAST.AST, hints: Hints, samples: Samples): Gue
   const hintAt = (place: Ast.Place) => hints.get(Ast.keyOf(place)) ?? noHint
   const samplesAt = (place: Ast.Place) => samples.get(Ast.keyOf(place)) ?? []
 
-  const lengthsAt = (place: Ast.Place, most: number) => {
-    const lengths = [...hintAt(place).lengths]
-    const longest = Math.max(0, ...lengths)
-    if (longest > most) missing = `nothing longer than ${most} is tried, and a bound is ${longest - 1}`
-    return lengths.filter((length) => length <= most)
-  }
+  const lengthsAt = (place: Ast.Place, most: number) => [...hintAt(place).lengths].filter((length) => length <= most)
 
   const make = (node: SchemaAST.AST, place: Ast.Place): ReadonlyArray<unknown> =>
     guard(
