@@ -433,6 +433,12 @@ const compatible: ReadonlyArray<Case> = [
     finds: [changed("new callers", "timeout")]
   },
   {
+    name: "calls are delivered otherwise",
+    old: action({}),
+    now: action({}, Action.annotate(Action.Delivery, "durable")),
+    finds: [changed("old callers", "delivery"), changed("new callers", "delivery")]
+  },
+  {
     name: "the first declared error, and the first steps",
     old: action({ success: Schema.Int }),
     now: action({ success: Schema.Int, error: NotFound, progress: Schema.Int }),

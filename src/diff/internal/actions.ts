@@ -223,6 +223,15 @@ const annotations = (
     const because = `they wait ${after} ms for it, and waited ${before} ms in the old revision`
     found.push(Found.structural("change", "new callers", part("timeout"), because))
   }
+  const [delivered, delivers] = [
+    Context.get(old.annotations, Action.Delivery),
+    Context.get(now.annotations, Action.Delivery)
+  ]
+  if (delivered !== delivers) {
+    const because = `its delivery is ${delivers} now, and ${delivered} in the old revision: who handles a request, and how often, is another matter`
+    for (const who of ["old callers", "new callers"] as const)
+      found.push(Found.structural("change", who, part("delivery"), because))
+  }
   if (Context.get(old.annotations, Action.Idempotent) && !Context.get(now.annotations, Action.Idempotent)) {
     const because = "they may send a request twice where its fate is unknown, and that may do harm now"
     found.push(Found.structural("breaking", "old callers", part("idempotent"), because))
