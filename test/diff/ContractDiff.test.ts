@@ -183,6 +183,35 @@ const breaking: ReadonlyArray<Case> = [
     finds: [oldCallers("payload", "ids")],
     witness: { ids: Array.from({ length: 401 }, () => "") }
   },
+  ...[Schema.Int, Schema.NumberFromString, Schema.Date, Schema.Struct({ a: int(3, 9) }), Schema.Array(Schema.Int)].map(
+    (item: Schema.Codec<any, any>, index) => ({
+      name: `an array may have fewer items, of a kind that not all JSON is (${index})`,
+      ...part(
+        "payload",
+        Schema.Struct({ ids: Schema.Array(item).check(Schema.isMaxLength(200)) }),
+        Schema.Struct({ ids: Schema.Array(item).check(Schema.isMaxLength(199)) })
+      ),
+      finds: [oldCallers("payload", "ids")]
+    })
+  ),
+  {
+    name: "an array of different items may have fewer of them",
+    ...part(
+      "payload",
+      Schema.Struct({ ids: Schema.Array(Schema.String).check(Schema.isUnique(), Schema.isMaxLength(50)) }),
+      Schema.Struct({ ids: Schema.Array(Schema.String).check(Schema.isUnique(), Schema.isMaxLength(49)) })
+    ),
+    finds: [oldCallers("payload", "ids")]
+  },
+  {
+    name: "a record may have fewer entries",
+    ...part(
+      "payload",
+      Schema.Struct({ m: Schema.Record(Schema.String, Schema.Int).check(Schema.isMaxProperties(40)) }),
+      Schema.Struct({ m: Schema.Record(Schema.String, Schema.Int).check(Schema.isMaxProperties(39)) })
+    ),
+    finds: [oldCallers("payload", "m")]
+  },
   {
     name: "null is not taken any more",
     ...part("payload", Schema.Struct({ a: Schema.NullOr(Schema.String) }), Schema.Struct({ a: Schema.String })),
@@ -828,6 +857,16 @@ describe("ContractDiff", () => {
       assert.deepStrictEqual(found(unknown), ["unknown / old callers / users.get / payload"])
       assert.include(unknown.findings[0]!.because, "nothing longer than 100000 characters")
       assert.deepStrictEqual((yield* ContractDiff.compare(long.old, long.old)).findings, [])
+    })
+  )
+
+  it.effect("stays within its limits where bounds are large and stand in each other", () =>
+    Effect.gen(function* () {
+      const large = (most: number) =>
+        Schema.Array(Schema.Array(text(100_000)).check(Schema.isMaxLength(900))).check(Schema.isMaxLength(most))
+      const pair = part("payload", Schema.Struct({ rows: large(900) }), Schema.Struct({ rows: large(899) }))
+      const report = yield* ContractDiff.compare(pair.old, pair.now, { runs: 5, who: ["old callers"] })
+      assert.deepStrictEqual(found(report), [oldCallers("payload", "rows")])
     })
   )
 

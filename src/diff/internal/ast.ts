@@ -34,37 +34,43 @@ export const depthGuard = () => {
   }
 }
 
-/** Calls `each` for every node and the place of its values on the wire, from the outside in. */
-export const walk = (root: SchemaAST.AST, each: (node: SchemaAST.AST, place: Place) => void): void => {
+/**
+ * Calls `each` for every node and the place of its values on the wire, from the outside in. `isTarget` says of a node that others are
+ * encoded to it: what it allows, they may not.
+ */
+export const walk = (
+  root: SchemaAST.AST,
+  each: (node: SchemaAST.AST, place: Place, isTarget: boolean) => void
+): void => {
   const guard = depthGuard()
   let left = maxNodes
-  const visit = (node: SchemaAST.AST, place: Place): void => {
+  const visit = (node: SchemaAST.AST, place: Place, isTarget: boolean): void => {
     if (left-- <= 0) return
     guard(
       node,
       () => {
-        each(node, place)
-        for (const { to } of node.encoding ?? []) visit(to, place)
+        each(node, place, isTarget)
+        for (const { to } of node.encoding ?? []) visit(to, place, true)
         switch (node._tag) {
           case "Objects":
-            for (const { name, type } of node.propertySignatures) visit(type, [...place, String(name)])
-            for (const { type } of node.indexSignatures) visit(type, [...place, any])
+            for (const { name, type } of node.propertySignatures) visit(type, [...place, String(name)], false)
+            for (const { type } of node.indexSignatures) visit(type, [...place, any], false)
             return
           case "Arrays":
-            for (const [index, item] of node.elements.entries()) visit(item, [...place, String(index)])
-            for (const item of node.rest) visit(item, [...place, any])
+            for (const [index, item] of node.elements.entries()) visit(item, [...place, String(index)], false)
+            for (const item of node.rest) visit(item, [...place, any], false)
             return
           case "Union":
-            for (const member of node.types) visit(member, place)
+            for (const member of node.types) visit(member, place, isTarget)
             return
           case "Suspend":
-            return visit(node.thunk(), place)
+            return visit(node.thunk(), place, isTarget)
         }
       },
       () => {}
     )
   }
-  visit(root, [])
+  visit(root, [], false)
 }
 
 /** All names of fields. A key that is none of them is one of a record. */

@@ -9,24 +9,33 @@ import * as Ast from "./ast.ts"
 /** Values of each part. */
 const perNode = 4
 
-/** By {@link Ast.keyOf}; smallest first. */
-export type Samples = ReadonlyMap<string, ReadonlyArray<unknown>>
+/** By {@link Ast.keyOf}. */
+export type Samples = ReadonlyMap<string, There>
+
+/** Values of one place, smallest first. */
+export interface There {
+  /** Of what the schema says is there. */
+  readonly own: ReadonlyArray<unknown>
+  /** Of what that is encoded to: not all of them are its own. */
+  readonly targets: ReadonlyArray<unknown>
+}
 
 /** Gathers them. Parts of which no values can be generated, or not in time, have none. */
 export const gather = (root: SchemaAST.AST, seed: string | number): Effect.Effect<Samples> =>
   Effect.gen(function* () {
-    const nodes: Array<readonly [SchemaAST.AST, string]> = []
-    Ast.walk(root, (node, place) => nodes.push([node, Ast.keyOf(place)]))
-    const samples = new Map<string, Array<unknown>>()
+    const nodes: Array<readonly [SchemaAST.AST, string, boolean]> = []
+    Ast.walk(root, (node, place, isTarget) => nodes.push([node, Ast.keyOf(place), isTarget]))
+    const samples = new Map<string, { readonly own: Array<unknown>; readonly targets: Array<unknown> }>()
     const known = new Map<SchemaAST.AST, ReadonlyArray<unknown>>()
-    for (const [node, key] of nodes) {
+    for (const [node, key, isTarget] of nodes) {
       const values = known.get(node) ?? (yield* sample(node, seed))
       known.set(node, values)
-      const there = samples.get(key) ?? []
-      there.push(...values)
+      const there = samples.get(key) ?? { own: [], targets: [] }
+      there[isTarget ? "targets" : "own"].push(...values)
       samples.set(key, there)
     }
-    for (const values of samples.values()) values.sort((one, other) => sizeOf(one) - sizeOf(other))
+    for (const there of samples.values())
+      for (const values of Object.values(there)) values.sort((one, other) => sizeOf(one) - sizeOf(other))
     return samples
   })
 

@@ -14,6 +14,9 @@ export const maxGuesses = 20_000
 /** Values of each field that are tried also where optional fields are left out. */
 const someValues = 8
 
+/** Longest of the values that are repeated for the sake of a length, as JSON. */
+const smallLength = 200
+
 /** @see the file's first lines */
 export interface Guesses {
   readonly values: ReadonlyArray<unknown>
@@ -27,7 +30,8 @@ export const guess = (codec: SchemaAST.AST, hints: Hints, samples: Samples): Gue
   let missing: string | undefined
   const noHint: Hint = { numbers: new Set(), lengths: new Set(), texts: new Set() }
   const hintAt = (place: Ast.Place) => hints.get(Ast.keyOf(place)) ?? noHint
-  const samplesAt = (place: Ast.Place) => samples.get(Ast.keyOf(place)) ?? []
+  const ownAt = (place: Ast.Place) => samples.get(Ast.keyOf(place))?.own ?? []
+  const samplesAt = (place: Ast.Place) => [...ownAt(place), ...(samples.get(Ast.keyOf(place))?.targets ?? [])]
 
   const lengthsAt = (place: Ast.Place, most: number) => [...hintAt(place).lengths].filter((length) => length <= most)
 
@@ -118,11 +122,26 @@ export const guess = (codec: SchemaAST.AST, hints: Hints, samples: Samples): Gue
         made.push({ ...base, ...record([[key, value]]) })
       }
       for (const length of lengthsAt(place, maxItems)) {
-        const entries = Array.from({ length }, (_, index) => [`k${index}`, values[index % values.length]] as const)
-        if (values.length > 0) made.push(record(entries))
+        for (const items of several(type, [...place, Ast.any], values, length))
+          made.push(record(items.map((value, index) => [`k${index}`, value])))
       }
     }
     return made
+  }
+
+  /** So many values that fit, none of them large: the same few again and again, and all different ones where that is easy. */
+  const several = (node: SchemaAST.AST, place: Ast.Place, values: ReadonlyArray<unknown>, length: number) => {
+    const fits = Schema.is(Schema.make<Schema.Codec<any, any>>(node))
+    const small = (value: unknown) => fits(value) && JSON.stringify(value).length <= smallLength
+    // What was generated fits also where the schema of the wire says less than its type.
+    const [sampled, made] = [ownAt(place).filter(small), values.filter(small)]
+    const some = sampled.length > 0 ? sampled : made.length > 0 ? made : values.slice(0, 1)
+    if (some.length === 0) return []
+    const different = [(index: number) => index, (index: number) => `a${index}`].filter((make) => fits(make(0)))
+    return [
+      Array.from({ length }, (_, index) => some[index % some.length]),
+      ...different.map((make) => Array.from({ length }, (_, index) => make(index)))
+    ]
   }
 
   const arrays = (node: SchemaAST.Arrays, place: Ast.Place): ReadonlyArray<unknown> => {
@@ -144,10 +163,7 @@ export const guess = (codec: SchemaAST.AST, hints: Hints, samples: Samples): Gue
     const values = make(rest, inside)
     if (values.length === 0) return made
     for (const length of new Set([1, 2, ...lengthsAt(place, maxItems)])) {
-      made.push([
-        ...all,
-        ...Array.from({ length: Math.max(0, length - all.length) }, (_, index) => values[index % values.length])
-      ])
+      for (const items of several(rest, inside, values, Math.max(0, length - all.length))) made.push([...all, ...items])
     }
     const sampled = samplesAt(place).find((value) => Array.isArray(value) && value.length > all.length)
     for (const value of values) {
