@@ -623,6 +623,12 @@ const breaks: ReadonlyArray<(draw: Draw) => readonly [Schema.Codec<any, any>, Sc
     const items = (most: number) => Schema.Array(Schema.Boolean).check(Schema.isMaxLength(most))
     return [items(maximum), items(maximum - 1)]
   },
+  (draw) => {
+    const maximum = 1 + draw.upTo(30)
+    const kind = leaves[draw.upTo(leaves.length - 1)]!(draw)
+    const items = (most: number) => Schema.Array(kind).check(Schema.isMaxLength(most))
+    return [items(maximum), items(maximum - 1)]
+  },
   () => [Schema.Struct({ r: Schema.Date }), Schema.Struct({ r: Schema.Date, s: Schema.Date })]
 ]
 
