@@ -24,6 +24,7 @@ import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
 import { defaultWindow, maxWindow } from "./internal/flow.ts"
 import { type Inbox, inbox } from "./internal/inbox.ts"
+import type { Members } from "./internal/members.ts"
 import * as Prepared from "./internal/method.ts"
 
 export { Declined } from "./Declined.ts"
@@ -141,19 +142,26 @@ export const make = <S extends Service.Any>(
   Effect.gen(function* () {
     const shared = yield* inbox
     const context = yield* Effect.context<never>()
+    const actions = Object.values(service.actions)
+    const router = actions.some(isRouted) ? yield* shared.router(service.serviceName) : undefined
     const caller: Record<string, unknown> = Object.create(null)
-    for (const action of Object.values(service.actions)) {
+    for (const action of actions) {
       const metrics = CallMetrics.make(service.serviceName, action.name, context)
-      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, options)
+      const members = isRouted(action) ? router?.members(action.name) : undefined
+      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, members, options)
     }
     return caller as Caller<S>
   })
+
+// The others are all asked, each time.
+const isRouted = ({ annotations }: Action.Any) => Context.get(annotations, Action.Delivery) === "one"
 
 const toMethod = (
   inbox: Inbox,
   service: string,
   action: Action.Any,
   metrics: CallMetrics.CallMetrics,
+  members: Members | undefined,
   caller: Options | undefined
 ) => {
   const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
@@ -161,6 +169,7 @@ const toMethod = (
     timeoutMillis: toTimeout(Context.get(action.annotations, Action.Timeout)),
     annotations: action.annotations,
     metrics,
+    members,
     // Without content a request still carries an object, which is what Daebus' handlers expect.
     payload: SchemaCodec.isVoid(action.payload) ? emptyObject : SchemaCodec.make(action.payload),
     success: SchemaCodec.make(action.success),
@@ -244,12 +253,14 @@ export const dynamic = (
 ): Effect.Effect<Dynamic, TransportError, Transport | Scope.Scope> =>
   Effect.gen(function* () {
     const shared = yield* inbox
+    const router = yield* shared.router(service)
     const metrics = CallMetrics.make("*", "*", yield* Effect.context<never>())
     const method = (action: string, items?: SchemaCodec.SchemaCodec<any>) =>
       Prepared.method(shared, service, action, {
         timeoutMillis: 5_000,
         annotations: Context.empty(),
         metrics,
+        members: router.members(action),
         payload: undefined,
         success: undefined,
         error: undefined,

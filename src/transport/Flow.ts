@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as Printable from "../wire/Printable.ts"
 import * as Reading from "../wire/Reading.ts"
+import * as Optional from "./Optional.ts"
 import { type Frame, Transport } from "./Transport.ts"
 
 /** @see {@link layer} */
@@ -66,6 +67,7 @@ const wrap = (transport: Transport["Service"], say: Say): Transport["Service"] =
   },
   watch: transport.watch,
   whileDown: transport.whileDown,
+  ...Optional.of(transport),
   send: (channel, frame, sent) => {
     const what = `${Printable.word(channel)} ${describe(frame, transport.capabilities.maxFrameBytes)}`
     // Before it is sent: what it brings about comes after it.

@@ -10,7 +10,8 @@
  *
  * The user needs `+ping`, `+info` (without it the receivers count is only a hint, and a master that becomes a replica goes
  * unnoticed), `+publish`, `+subscribe`,
- * `+unsubscribe` (for patterns `+psubscribe`, `+punsubscribe`), and the channels.
+ * `+unsubscribe` (for patterns `+psubscribe`, `+punsubscribe`), and the channels; who serves actions of which one replica handles each
+ * request also `+set` on `~<prefix>fiberbus:claim:<service>:*`.
  */
 import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
@@ -249,6 +250,21 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         give(channel, frame, done)
       },
       subscribe: subscriptions.subscribe,
+      claim: (key, ttlMillis, done) =>
+        publisher.commandWhenUp(
+          "set",
+          [key, "1", "PX", String(Math.max(1, Math.round(ttlMillis))), "NX"],
+          0,
+          (error, reply) => {
+            try {
+              done(error, error === undefined && reply !== null)
+            } catch (defect) {
+              threw(key, defect)
+            }
+          }
+        ),
+      // A connection is served in order: what it was given before stands before the answer.
+      barrier: (done) => subscriber.commandWhenUp("ping", ["fiberbus"], 0, (error) => done(error === undefined)),
       get state() {
         return health.state()
       },

@@ -27,6 +27,10 @@ export interface Extension {
   readonly credit?: number | undefined
   /** The caller answers questions. */
   readonly answers?: true | undefined
+  /** Which sending of the attempt it is, from 2 on: the processes it went to before have not begun it. Absent is 1. */
+  readonly route?: number | undefined
+  /** Tells one one-way message from another. */
+  readonly id?: string | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -49,6 +53,10 @@ export interface Request {
   readonly credit: number | undefined
   /** Whether it answers questions. */
   readonly answers: boolean
+  /** Which sending of the attempt it is. 1 from Daebus callers. */
+  readonly route: number
+  /** Tells a one-way message of a fiberbus caller from another. */
+  readonly oneWayId: string | undefined
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -84,6 +92,8 @@ export const readBroadcast = (raw: JsonObject): Request => {
         traceparent: undefined,
         credit: undefined,
         answers: false,
+        route: 1,
+        oneWayId: undefined,
         raw
       }
 }
@@ -107,6 +117,8 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     traceparent: extension?.traceparent,
     credit: extension?.credit,
     answers: extension?.answers ?? false,
+    route: extension?.route ?? 1,
+    oneWayId: extension?.id,
     raw
   }
 }
@@ -138,7 +150,7 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt, traceparent, credit, answers } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt, traceparent, credit, answers, route, id } = value as Record<string, unknown>
   return {
     v: 1,
     timeout_ms: isTime(timeout_ms) ? timeout_ms : undefined,
@@ -147,7 +159,9 @@ const readExtension = (raw: JsonObject): Extension | undefined => {
     traceparent: typeof traceparent === "string" ? traceparent : undefined,
     // Without a time nobody would notice that a caller which no longer gives any has gone.
     credit: isPositive(credit) && isTime(timeout_ms) ? credit : undefined,
-    answers: answers === true ? true : undefined
+    answers: answers === true ? true : undefined,
+    route: isPositive(route) ? route : undefined,
+    id: typeof id === "string" && id.length <= maxIdLength ? id : undefined
   }
 }
 
@@ -192,6 +206,8 @@ const writeExtension = (extension: Extension): string =>
   extension.attempt === undefined &&
   extension.credit === undefined &&
   extension.answers === undefined &&
+  extension.route === undefined &&
+  extension.id === undefined &&
   extension.timeout_ms !== undefined
     ? `{"v":1,"timeout_ms":${extension.timeout_ms}${
         extension.traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(extension.traceparent)}`
@@ -226,6 +242,8 @@ export interface ReplyExtension {
   readonly alive?: true | undefined
   /** Which attempt it answers, from 2 on: each counts its steps for itself. Absent is 1. */
   readonly attempt?: number | undefined
+  /** In a refusal of a process that had the request for itself: which sending of the attempt, from 1 on. Nobody else has it. */
+  readonly route?: number | undefined
 }
 
 /** Reads a reply as Daebus does: every JSON object is one. */
@@ -243,8 +261,8 @@ export const readReply = (raw: JsonObject): Reply => {
 
 const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
   if (typeof value !== "object" || value === null) return undefined
-  const { alive, ask, attempt, by, packed, seq, v } = value as Record<string, unknown>
-  if (v !== 1 || typeof by !== "string" || !isInstance.test(by) || !isCount(seq)) return undefined
+  const { alive, ask, attempt, by, packed, route, seq, v } = value as Record<string, unknown>
+  if (v !== 1 || !isInstance(by) || !isCount(seq)) return undefined
   return {
     v,
     by,
@@ -252,12 +270,16 @@ const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
     packed: packed === true ? true : undefined,
     ask: readAsk(ask),
     alive: alive === true ? true : undefined,
-    attempt: isPositive(attempt) ? attempt : undefined
+    attempt: isPositive(attempt) ? attempt : undefined,
+    route: isPositive(route) ? route : undefined
   }
 }
 
 // It becomes part of a channel's name.
-const isInstance = /^[\w-]{1,64}$/
+const instanceName = /^[\w-]{1,64}$/
+
+/** True for what may name a process among those that serve the same. */
+export const isInstance = (value: unknown): value is string => typeof value === "string" && instanceName.test(value)
 
 const readAsk = (value: unknown): ReplyExtension["ask"] => {
   if (typeof value !== "object" || value === null) return undefined

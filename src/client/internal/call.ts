@@ -1,4 +1,5 @@
 /** One call, from its payload to its single outcome. */
+import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Stream from "effect/Stream"
@@ -6,6 +7,7 @@ import type * as Envelope from "../../wire/Envelope.ts"
 import type { CallError } from "../CallError.ts"
 import * as Answers from "./answers.ts"
 import * as Flow from "./flow.ts"
+import type { Instance } from "./members.ts"
 import { failure, type Method, type Outcome, type Settings } from "./method.ts"
 import * as Observed from "./observed.ts"
 import { begin, encoded, prepared, reasonOf, write } from "./request.ts"
@@ -71,13 +73,21 @@ export const oneWay = (method: Method, payload: unknown, settings: Settings): Ef
 
 const sending = (method: Method, json: unknown, settings: Settings) =>
   Effect.callback<number, CallError>((resume) => {
-    const frame = write(method, method.headOfSend, undefined, json, settings)
+    const { inbox, members } = method
+    const frame = write(method, method.headOfSend, undefined, json, { ...settings, id: randomUUID() })
     if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
-    method.inbox.transport.send(method.channel, frame, (error, receivers) =>
-      resume(
-        error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(method, reasonOf(error), error.sent))
-      )
-    )
+    const { capabilities } = inbox.transport
+    const sendTo = (target: Instance | undefined) =>
+      inbox.transport.send(target?.channel ?? method.channel, frame, (error, receivers) => {
+        if (error !== undefined) return resume(Effect.fail(failure(method, reasonOf(error), error.sent)))
+        if (target === undefined || receivers > 0 || capabilities.receivers !== "exact") {
+          return resume(Effect.succeed(receivers))
+        }
+        // Nobody got it. Each of them is tried once, as it is known no more.
+        members!.router.gone(target)
+        sendTo(members!.pick(undefined))
+      })
+    sendTo(members?.pick(undefined))
   })
 
 /** A call that is one attempt. */

@@ -78,16 +78,25 @@ export const begin = (call: Call, json: unknown, settings: Settings) => {
   const { method } = call
   const full = method.inbox.enter(call, settings.timeoutMillis)
   if (full !== undefined) return call.failWith(full, "no")
-  if (!method.inbox.isDown()) return transmit(call, json, settings)
-  call.held = { json, settings }
+  call.json = json
+  call.settings = settings
+  if (!method.inbox.isDown()) return transmit(call, settings.timeoutMillis)
+  call.isHeld = true
   method.inbox.hold(call)
 }
 
-export const transmit = (call: Call, json: unknown, settings: Settings) => {
-  const { method } = call
+/** Sends the request of a call with so much of its time left: to one process of the service, or to all of them while none is known. */
+export const transmit = (call: Call, timeoutMillis: number) => {
+  const { json, method } = call
+  const settings = { ...call.settings!, timeoutMillis, route: call.route }
   const frame = write(method, method.headOfCall, call, json, settings)
   if (typeof frame === "string") {
-    return method.inbox.transport.send(method.channel, frame, (error, receivers) => call.onSent(error, receivers))
+    const target = call.choose()
+    const { route } = call
+    return method.inbox.transport.send(target?.channel ?? method.channel, frame, (error, receivers) => {
+      // The answer may have come before, and have sent it elsewhere.
+      if (call.route === route) call.onSent(error, receivers)
+    })
   }
   method.inbox.leave(call)
   call.failWith(frame, "no")
@@ -116,7 +125,9 @@ export const write = (
       attempt: settings.attempt === 1 ? undefined : settings.attempt,
       traceparent: settings.traceparent,
       credit: call?.flow?.granted,
-      answers: call?.inquiry === undefined ? undefined : true
+      answers: call?.inquiry === undefined ? undefined : true,
+      route: settings.route === 1 ? undefined : settings.route,
+      id: call === undefined ? settings.id : undefined
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })

@@ -75,6 +75,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   defect: Cause.Cause<unknown> | undefined = undefined
   /** Where it was let through, or waits to be. */
   gate: Gate<Exchange> | undefined = undefined
+  /** Nobody else has this very sending of the request: it came to this process alone, or was claimed for it. */
+  isAlone = false
   /** Its place in the backlog, while it waits there. */
   place: Place<Exchange> | undefined = undefined
   /** Whether its caller is still to be told that the handler has begun: looked at when half of its time is over. */
@@ -195,6 +197,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.place.leave()
   }
 
+  /** It is not known yet whose the request is: its caller may take it back meanwhile. */
+  awaitClaim() {
+    const { cancelKey, link } = this
+    this.isAlone = true
+    if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
+  }
+
   /** It takes time: from now on its deadline and its caller can end it. */
   track() {
     const { cancelKey, deadline, link } = this
@@ -242,12 +251,18 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** Ends with an outcome on the way, unless it was answered. */
   refuse(reason: Reason.Sent, started: Reason.Started) {
-    this.fail({ error: reason.message, reason: Reason.encode(reason), started })
+    // Told to those who can go elsewhere with it, which callers of Daebus cannot.
+    const { attempt, route, timeoutMillis } = this.envelope
+    const isFree = this.isAlone && started === "no" && reason._tag === "Draining" && timeoutMillis !== undefined
+    this.fail(
+      { error: reason.message, reason: Reason.encode(reason), started },
+      isFree ? { route, ...(attempt > 1 ? { attempt } : undefined) } : undefined
+    )
   }
 
   /** Ends with an error reply, unless it was answered. */
-  fail(payload: Envelope.ErrorPayload) {
-    if (this.isAwaited) this.answer("error", Envelope.writeErrorPayload(payload))
+  fail(payload: Envelope.ErrorPayload, besides?: Partial<Envelope.ReplyExtension>) {
+    if (this.isAwaited) this.answer("error", Envelope.writeErrorPayload(payload), besides)
   }
 
   /**
@@ -411,13 +426,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.refuse(new Reason.RemoteDefect({ id }), this.begun ? "yes" : "no")
   }
 
-  private answer(status: "success" | "error", payload: string) {
+  private answer(status: "success" | "error", payload: string, besides?: Partial<Envelope.ReplyExtension>) {
     if (this.answered) return
     this.steps?.flush()
     // What is flushed may be too large, and then it was answered with that.
     if (this.answered) return
     this.answered = true
-    this.write(status, payload, true, undefined)
+    this.write(status, payload, true, undefined, besides)
   }
 
   private writeStep(payload: string, packed: boolean, seq: number, confirmed: () => void) {
@@ -427,7 +442,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
     const { answers, attempt, credit } = this.envelope
-    if (credit === undefined && !answers && !besides.alive) return undefined
+    if (credit === undefined && !answers && !besides.alive && besides.route === undefined) return undefined
     const which = attempt > 1 ? { attempt } : undefined
     return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...which, ...besides }
   }

@@ -1,5 +1,6 @@
 /** A transport that remembers what it is given, and knows what is still on its way. */
 import * as Effect from "effect/Effect"
+import * as Optional from "../../transport/Optional.ts"
 import type { Transport } from "../../transport/Transport.ts"
 import type { Activity } from "./Activity.ts"
 import type { Frame, Traffic } from "./Traffic.ts"
@@ -11,6 +12,7 @@ export const make = (inner: Transport["Service"], traffic: Traffic, activity: Ac
   capabilities: inner.capabilities,
   whileDown: inner.whileDown,
   watch: inner.watch,
+  ...Optional.of(inner),
   get state() {
     return inner.state
   },
