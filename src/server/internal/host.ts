@@ -205,6 +205,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     (frame, channel) => {
       const raw = Codec.parse(frame, maxFrameBytes)
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
+      // Who listens to everything is not told again and again who is there.
+      if (Presence.read(raw) !== undefined) return
       const envelope = Envelope.readBroadcast(raw)
       const topic = Channels.withoutPrefix(transport.prefix, channel) ?? channel
       for (const { entry, mount } of listening) {
