@@ -144,6 +144,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         subscriptions.prepare(client)
       },
       up: () => health.up("subscriber"),
+      message: (channel, frame, bytes) => subscriptions.message(channel, frame, bytes),
       // A service that hears a request and cannot answer yet would leave its caller waiting.
       mayReconnect: () => publisher.isUp(),
       down: (error, wasUp, strain) => {
@@ -196,9 +197,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       const bytes = Buffer.byteLength(frame)
       if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
       traffic.sent(bytes)
-      publisher.commandWhenUp("publish", [channel, frame], bytes, (error, reply) =>
-        sent(error, typeof reply === "number" ? reply : 0)
-      )
+      publisher.publish(channel, frame, bytes, sent)
     }
     const threw = Thrown.make(log)
     const subscriptions = RedisSubscriptions.make(settings, subscriber, {
