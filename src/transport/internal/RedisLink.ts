@@ -424,7 +424,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   const flushSoon = () => {
     if (flushing) return
     flushing = true
-    setImmediate(flushLater)
+    process.nextTick(flushLater)
   }
 
   const flush = () => {
