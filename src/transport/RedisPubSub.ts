@@ -119,6 +119,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       runFork(Effect.annotateLogs(line, "transport", settings.name))
     }
 
+    const threw = Thrown.make(log)
     const health = RedisHealth.make(settings, yield* Effect.context<never>())
     const traffic = LinkMetrics.traffic(settings.name, yield* Effect.context<never>())
     const master = redisInfo.makeWatch(settings)
@@ -135,7 +136,8 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         health.down("publisher", error, wasUp)
         if (!wasUp) explain(error)
       },
-      gaveUp: (error) => gaveUp(error)
+      gaveUp: (error) => gaveUp(error),
+      threw
     })
     const subscriber = RedisLink.make(settings, "subscriber", {
       prepare: (client) => {
@@ -154,7 +156,8 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         if (!wasUp) explain(error)
         else if (error.kind === "ConnectionLost") master.explainCut(strain, health.wasCut)
       },
-      gaveUp: (error) => gaveUp(error)
+      gaveUp: (error) => gaveUp(error),
+      threw
     })
     master.start({ publisher, subscriber })
     // A server that hangs up may have said why, and lost the word as it does at the start.
@@ -195,11 +198,20 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
     })
     const give = (channel: string, frame: string, sent: Sent) => {
       const bytes = Buffer.byteLength(frame)
-      if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
+      if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return guarded(channel, sent)(overloaded, 0)
       traffic.sent(bytes)
       publisher.publish(channel, frame, bytes, sent)
     }
-    const threw = Thrown.make(log)
+    // The link does the same for what it was given.
+    const guarded =
+      (channel: string, sent: Sent): Sent =>
+      (error, receivers) => {
+        try {
+          sent(error, receivers)
+        } catch (defect) {
+          threw(channel, defect)
+        }
+      }
     const subscriptions = RedisSubscriptions.make(settings, subscriber, {
       refused: (error) => log(Effect.logWarning(`Redis: ${error.message}. Tried again until it is allowed`)),
       changed: () => health.refused(subscriptions.refusal()),
@@ -237,15 +249,9 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         maxFrameBytes: settings.maxFrameBytes
       },
       send: (channel, frame, sent) => {
-        const done: Sent = (error, receivers) => {
-          try {
-            sent(error, receivers)
-          } catch (defect) {
-            threw(channel, defect)
-          }
-        }
-        if (!publisher.isUp() && held.hold(channel, frame, Buffer.byteLength(frame), done)) return
-        give(channel, frame, done)
+        if (publisher.isUp()) return give(channel, frame, sent)
+        const done = guarded(channel, sent)
+        if (!held.hold(channel, frame, Buffer.byteLength(frame), done)) give(channel, frame, done)
       },
       subscribe: subscriptions.subscribe,
       get state() {

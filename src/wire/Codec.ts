@@ -67,12 +67,15 @@ export const parse = (frame: string | Uint8Array, maxBytes: number): JsonObject 
 
 /** Reads JSON text of any kind, with the same limit of nesting and the same three tokens. */
 export const parseText = (text: string): unknown => {
-  if (isTooDeep(text)) return tooDeep
+  let value: unknown
   try {
-    return JSON.parse(text)
+    value = JSON.parse(text)
   } catch {
+    if (isTooDeep(text)) return tooDeep
     return text.includes("NaN") || text.includes("Infinity") ? parseLenient(text) : notJson
   }
+  // The parser needs no stack, and a walk over values takes a fraction of one over the text.
+  return text.length > 2 * maxDepth && nestsTooDeep(value) ? tooDeep : value
 }
 
 const tokens = new Map([

@@ -79,6 +79,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   place: Place<Exchange> | undefined = undefined
   /** Whether its caller is still to be told that the handler has begun: looked at when half of its time is over. */
   private receipt: "due" | "told" | undefined = undefined
+  /** Its caller can reach it. */
+  private tracked = false
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
@@ -205,6 +207,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       const halves = isTimed && cancelKey !== undefined && this.receipt === undefined && left >= minReceiptMillis
       link.wheel.add(this, halves ? left / 2 : left)
     }
+    this.tracked = true
     if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
     if (this.receipt === "due" && this.begun) this.tellAlive()
   }
@@ -219,8 +222,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** It is over. */
   untrack() {
-    const { cancelKey, link } = this
+    const { link } = this
     link.wheel.remove(this)
+    if (!this.tracked) return
+    this.tracked = false
+    const { cancelKey } = this
     if (cancelKey !== undefined && link.cancellable.get(cancelKey) === this) link.cancellable.delete(cancelKey)
   }
 

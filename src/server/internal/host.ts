@@ -97,7 +97,15 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const patterns = new Map<string, (channel: string) => boolean>()
 
   const inboxes = Channels.inboxPrefix(Prefixed.rootOf(transport).prefix)
+  // The last channel that turned out to be somebody else's: mostly the next one is the same. Forgotten when a table changes.
+  let foreign: string | undefined
   const isOwn = (channel: string) => {
+    if (channel === foreign) return false
+    const own = isListenedTo(channel)
+    if (!own) foreign = channel
+    return own
+  }
+  const isListenedTo = (channel: string) => {
     const name = Channels.withoutPrefix(transport.prefix, channel)
     if (listeners.has(channelKey(channel)) || (name !== undefined && services.has(name))) return true
     if (channel.endsWith(link.instance)) return true
@@ -218,6 +226,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
           services.set(service, actions)
+          foreign = undefined
           for (const entry of entries) actions.set(entry.name, { entry, mount })
           return actions
         }),
@@ -240,6 +249,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         Effect.sync(() => {
           const listening = listeners.get(key) ?? new Set<Mounted>()
           listeners.set(key, listening.add(mounted))
+          foreign = undefined
           if (target._tag === "Pattern") patterns.set(key, Glob.matcher(target.pattern))
           return listening
         }),

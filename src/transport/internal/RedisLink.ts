@@ -31,6 +31,8 @@ export interface Owner {
   readonly mayReconnect: () => boolean
   /** The schedule of attempts has ended, and the link with it. */
   readonly gaveUp: (error: TransportError) => void
+  /** One who was told how a command ended has thrown, which it must not. */
+  readonly threw?: (subject: string, defect: unknown) => void
   /** A message of a channel, of so many bytes; where nobody is given, messages are events of the client, as all else. */
   readonly message?: (channel: string, frame: Frame, bytes: number) => void
 }
@@ -56,7 +58,7 @@ export interface RedisLink {
   readonly command: (name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
   /** The same while the link is up and checked, else refuses at once. */
   readonly commandWhenUp: RedisLink["command"]
-  /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. `done` must not throw. */
+  /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. */
   readonly publish: (channel: string, frame: string, bytes: number, done: Sent) => void
   /** Says that a whole message has come in, which is a sign of life. */
   readonly alive: () => void
@@ -327,7 +329,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       const command = orphans[i]!
       const { state } = command
       command.state = "settled"
-      if (state === "waiting") command.done(error, undefined)
+      if (state === "waiting") finish(command, error, undefined)
     }
     idle()
   }
@@ -380,14 +382,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
 
   const publish = (channel: string, frame: string, bytes: number, done: Sent) => {
     const connected = client
-    if (phase !== "up" || connected === undefined) return done(refusal, 0)
+    if (phase !== "up" || connected === undefined) return refuse(channel, done)
     if (reader === undefined || theirs > 0) {
       return write("publish", [channel, frame], bytes, false, (error, reply) =>
         done(error, typeof reply === "number" ? reply : 0)
       )
     }
     const { stream } = connected
-    if (connected.status !== "ready" || !stream.writable) return done(refusal, 0)
+    if (connected.status !== "ready" || !stream.writable) return refuse(channel, done)
     if (out === "") {
       outAt = performance.now()
       isAscii = true
@@ -415,6 +417,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     if (bytes > directBytes || out.length > maxOut) writeOut(stream)
   }
 
+  const refuse = (channel: string, done: Sent) => {
+    try {
+      done(refusal, 0)
+    } catch (defect) {
+      owner.threw?.(channel, defect)
+    }
+  }
+
   const writeOut = (stream: Redis["stream"]) => {
     const text = out
     out = ""
@@ -439,8 +449,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     flush()
   }
 
+  // What is told may be a stranger: the others of this turn have nothing to do with what it does.
+  const finish = (command: Command, error: TransportError | undefined, reply: unknown) => {
+    try {
+      command.done(error, reply)
+    } catch (defect) {
+      if (owner.threw === undefined) throw defect
+      owner.threw(command.subject, defect)
+    }
+  }
+
   const settle = (command: Command, error: Error | undefined, reply: unknown) => {
-    const { state, done } = command
+    const { state } = command
     command.state = "settled"
     signs++
     inFlight -= command.bytes
@@ -455,7 +475,8 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       head = 0
     }
     if (state === "waiting") {
-      done(
+      finish(
+        command,
         error === undefined
           ? undefined
           : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
@@ -532,7 +553,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
         hint: "Check the network and Redis' load, or raise commandTimeout",
         sent: "unknown"
       })
-      command.done(error, undefined)
+      finish(command, error, undefined)
     }
   }
 
