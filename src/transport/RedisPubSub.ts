@@ -21,7 +21,9 @@ import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Pack from "../wire/Pack.ts"
 import * as HeldSends from "./internal/heldSends.ts"
+import { Packer } from "./internal/Packer.ts"
 import * as RedisHealth from "./internal/RedisHealth.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
 import * as RedisStart from "./internal/RedisStart.ts"
@@ -186,6 +188,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       held.end(RedisLink.closed(settings.name, "no"))
       master.stop()
       subscriptions.close()
+      packer.flush()
       return Effect.all([publisher.close, subscriber.close], { concurrency: 2, discard: true })
     })
     const held = HeldSends.make(settings.whileDown, settings.maxBytesInFlight, () => publisher.refusal())
@@ -196,9 +199,22 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       hint: "Send slower, or raise maxBytesInFlight",
       sent: "no"
     })
-    const give = (channel: string, frame: string, sent: Sent) => {
+    const packer = new Packer(
+      (channel, frame, bytes, sent) => {
+        traffic.sent(bytes)
+        publisher.publish(channel, frame, bytes, sent)
+      },
+      (channel, defect) => threw(channel, defect)
+    )
+    const give = (channel: string, frame: string, sent: Sent, pack = false) => {
       const bytes = Buffer.byteLength(frame)
-      if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return guarded(channel, sent)(overloaded, 0)
+      if (publisher.bytesInFlight() + packer.bytes + bytes > settings.maxBytesInFlight) {
+        return guarded(channel, sent)(overloaded, 0)
+      }
+      if (pack && bytes <= Pack.maxFrameBytes && settings.maxFrameBytes >= Pack.maxBytes) {
+        return packer.add(channel, frame, bytes, sent)
+      }
+      packer.before(channel)
       traffic.sent(bytes)
       publisher.publish(channel, frame, bytes, sent)
     }
@@ -246,10 +262,11 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         },
         ordered: true,
         patterns: true,
-        maxFrameBytes: settings.maxFrameBytes
+        maxFrameBytes: settings.maxFrameBytes,
+        packs: true
       },
-      send: (channel, frame, sent) => {
-        if (publisher.isUp()) return give(channel, frame, sent)
+      send: (channel, frame, sent, pack) => {
+        if (publisher.isUp()) return give(channel, frame, sent, pack)
         const done = guarded(channel, sent)
         if (!held.hold(channel, frame, Buffer.byteLength(frame), done)) give(channel, frame, done)
       },

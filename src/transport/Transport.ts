@@ -35,6 +35,8 @@ export interface Capabilities {
   readonly patterns: boolean
   /** Largest frame in bytes, both ways: `send` is never given more, receivers drop more. */
   readonly maxFrameBytes: number
+  /** Several frames may travel as one, where `send` allows it. Absent is false: that is ignored. */
+  readonly packs?: boolean
 }
 
 /** A channel by its exact name, or all channels that match a Redis glob (`*`, `?`, `[…]`). */
@@ -107,8 +109,11 @@ export class Transport extends Context.Service<
     /**
      * Hands a frame over for sending. Returns at once, never throws, and calls `sent` exactly once, possibly before
      * it returns and always within a limit of the adapter's own, whatever the link does. Nothing is sent twice.
+     *
+     * `pack`: the frame is a JSON object, and whoever hears the channel takes several in one frame, as an array (`wire/Pack`). Their
+     * order stays, and each gets its `sent`, with the receivers of them all.
      */
-    readonly send: (channel: string, frame: string, sent: Sent) => void
+    readonly send: (channel: string, frame: string, sent: Sent, pack?: boolean) => void
     /**
      * Subscribes for as long as the Scope is open. Succeeds when the broker has confirmed: every frame sent after that
      * reaches `receive` while the link is up. Any number of subscriptions may name the same target; each gets each

@@ -7,6 +7,7 @@
 
 import type { JsonObject } from "./Codec.ts"
 import * as Codec from "./Codec.ts"
+import * as Pack from "./Pack.ts"
 
 /** Longest request id that is echoed, in characters of its JSON text. */
 export const maxIdLength = 256
@@ -27,6 +28,8 @@ export interface Extension {
   readonly credit?: number | undefined
   /** The caller answers questions. */
   readonly answers?: true | undefined
+  /** How many answers the caller takes in one frame (see `wire/Pack`). */
+  readonly packs?: number | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -49,6 +52,8 @@ export interface Request {
   readonly credit: number | undefined
   /** Whether it answers questions. */
   readonly answers: boolean
+  /** Whether its answers may share frames with others. */
+  readonly packs: boolean
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -84,6 +89,7 @@ export const readBroadcast = (raw: JsonObject): Request => {
         traceparent: undefined,
         credit: undefined,
         answers: false,
+        packs: false,
         raw
       }
 }
@@ -107,6 +113,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     traceparent: extension?.traceparent,
     credit: extension?.credit,
     answers: extension?.answers ?? false,
+    packs: extension !== undefined && Pack.isTaken(extension.packs),
     raw
   }
 }
@@ -138,7 +145,7 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt, traceparent, credit, answers } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt, traceparent, credit, answers, packs } = value as Record<string, unknown>
   return {
     v: 1,
     timeout_ms: isTime(timeout_ms) ? timeout_ms : undefined,
@@ -147,7 +154,8 @@ const readExtension = (raw: JsonObject): Extension | undefined => {
     traceparent: typeof traceparent === "string" ? traceparent : undefined,
     // Without a time nobody would notice that a caller which no longer gives any has gone.
     credit: isPositive(credit) && isTime(timeout_ms) ? credit : undefined,
-    answers: answers === true ? true : undefined
+    answers: answers === true ? true : undefined,
+    packs: isPositive(packs) ? packs : undefined
   }
 }
 
@@ -193,7 +201,7 @@ const writeExtension = (extension: Extension): string =>
   extension.credit === undefined &&
   extension.answers === undefined &&
   extension.timeout_ms !== undefined
-    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${
+    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${extension.packs === undefined ? "" : `,"packs":${extension.packs}`}${
         extension.traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(extension.traceparent)}`
       }}`
     : JSON.stringify(extension)

@@ -10,6 +10,7 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
 
 /** Calls that one process may have in flight over one transport. */
 export const maxPending = 50_000
@@ -38,6 +39,8 @@ export interface Inbox {
   readonly transport: Transport["Service"]
   /** Where answers are sent to. */
   readonly channel: string
+  /** How many of them may come in one frame; nothing where the transport sends none so. */
+  readonly packs: number | undefined
   /** Enters a call for so many milliseconds and gives it an id if it has none; nothing when the table is full. */
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
   /** True while answers cannot arrive: requests must be held. */
@@ -138,8 +141,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   )
 
   // Before the first call can be made: an answer may be faster than the confirmation of its request.
-  yield* transport.subscribe({ _tag: "Channel", channel }, (frame) => {
-    const raw = Codec.parse(frame, maxFrameBytes)
+  const receive = Pack.each(maxFrameBytes, (raw) => {
     if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
     const reply = Envelope.readReply(raw)
     const call = reply.requestId === undefined ? undefined : pending.get(reply.requestId)
@@ -152,10 +154,12 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     leave(call)
     call.onReply(reply)
   })
+  yield* transport.subscribe({ _tag: "Channel", channel }, receive)
 
   const inbox: Inbox = {
     transport,
     channel,
+    packs: transport.capabilities.packs && maxFrameBytes >= Pack.maxBytes ? Pack.maxCount : undefined,
     size: () => pending.size,
     now: wheel.now,
     leave,

@@ -116,7 +116,8 @@ export const write = (
       attempt: settings.attempt === 1 ? undefined : settings.attempt,
       traceparent: settings.traceparent,
       credit: call?.flow?.granted,
-      answers: call?.inquiry === undefined ? undefined : true
+      answers: call?.inquiry === undefined ? undefined : true,
+      packs: id === undefined ? undefined : method.inbox.packs
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })

@@ -9,7 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import type * as Tracer from "effect/Tracer"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
-import type { Transport } from "../../transport/Transport.ts"
+import type { Sent, Transport } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
 import type * as Control from "../../wire/Control.ts"
 import type * as Discards from "../../wire/Discards.ts"
@@ -472,7 +472,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       )
     }
     link.outbox.send()
-    link.transport.send(replyTo, frame, (error, receivers) => {
+    const sent: Sent = (error, receivers) => {
       link.outbox.confirm()
       if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
       else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
@@ -481,7 +481,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
         if (!final) this.cancel()
       }
       then?.()
-    })
+    }
+    link.transport.send(replyTo, frame, sent, this.envelope.packs)
   }
 }
 

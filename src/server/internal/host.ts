@@ -10,12 +10,13 @@ import * as Glob from "../../contract/Glob.ts"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
 import * as Prefixed from "../../transport/Prefixed.ts"
-import type { Receive, Target, Transport, TransportError } from "../../transport/Transport.ts"
+import type { Target, Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Control from "../../wire/Control.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Settings } from "../Options.ts"
 import { Supervisor } from "../Supervision.ts"
@@ -116,9 +117,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   }
 
   const receiveRequest =
-    (service: string, actions: ReadonlyMap<string, Mounted>): Receive =>
-    (frame) => {
-      const raw = Codec.parse(frame, maxFrameBytes)
+    (service: string, actions: ReadonlyMap<string, Mounted>) =>
+    (raw: Codec.JsonObject | Codec.Malformed): void => {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readRequest(raw)
       if (typeof envelope === "string") {
@@ -138,8 +138,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       )
     }
 
-  const receiveControl: Receive = (frame) => {
-    const raw = Codec.parse(frame, maxFrameBytes)
+  const receiveControl = (raw: Codec.JsonObject | Codec.Malformed): void => {
     if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
     const said = Control.read(raw)
     if (said === undefined) discards.note("NoControl")
@@ -147,9 +146,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   }
 
   const receiveMessage =
-    (listening: ReadonlySet<Mounted>): Receive =>
-    (frame, channel) => {
-      const raw = Codec.parse(frame, maxFrameBytes)
+    (listening: ReadonlySet<Mounted>) =>
+    (raw: Codec.JsonObject | Codec.Malformed, channel: string): void => {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readBroadcast(raw)
       const topic = Channels.withoutPrefix(transport.prefix, channel) ?? channel
@@ -159,21 +157,23 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       }
     }
 
+  const subscribe = (target: Target, take: Parameters<typeof Pack.each>[1]) =>
+    transport.subscribe(target, Pack.each(maxFrameBytes, take))
+
   // One subscription per service and per listened target, however many layers share it. A table is filled before its
   // subscription opens and emptied after it has closed.
   const subscriptions = yield* RcMap.make({
     lookup: (key: string) => {
       const name = key.slice(2)
-      if (key.startsWith("i:"))
-        return transport.subscribe({ _tag: "Channel", channel: instanceOf(name) }, receiveControl)
+      if (key.startsWith("i:")) return subscribe({ _tag: "Channel", channel: instanceOf(name) }, receiveControl)
       const listening = listeners.get(key)
       if (listening === undefined) {
-        return transport.subscribe(
+        return subscribe(
           { _tag: "Channel", channel: Channels.service(transport.prefix, name) },
           receiveRequest(name, services.get(name) ?? new Map())
         )
       }
-      return transport.subscribe(
+      return subscribe(
         key.startsWith("c:") ? { _tag: "Channel", channel: name } : { _tag: "Pattern", pattern: name },
         receiveMessage(listening)
       )
