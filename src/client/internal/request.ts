@@ -127,7 +127,8 @@ export const write = (
       credit: call?.flow?.granted,
       answers: call?.inquiry === undefined ? undefined : true,
       route: settings.route === 1 ? undefined : settings.route,
-      id: call === undefined ? settings.id : undefined
+      id: call === undefined ? settings.id : undefined,
+      packs: id === undefined ? undefined : method.inbox.packs
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })

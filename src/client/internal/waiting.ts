@@ -195,7 +195,8 @@ export abstract class Call extends Pending {
     } else {
       if (target !== undefined) members!.router.gone(target)
       if (!inbox.has(this) || (target !== undefined && this.reroute())) return
-      if (inbox.leave(this)) this.failWith(this.wasDeclined ? new Reason.Draining({}) : new Reason.NoResponders({}), "no")
+      if (inbox.leave(this))
+        this.failWith(this.wasDeclined ? new Reason.Draining({}) : new Reason.NoResponders({}), "no")
     }
   }
 

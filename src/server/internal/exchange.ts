@@ -9,7 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import type * as Tracer from "effect/Tracer"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
-import type { Transport } from "../../transport/Transport.ts"
+import type { Sent, Transport } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
 import type * as Control from "../../wire/Control.ts"
 import type * as Discards from "../../wire/Discards.ts"
@@ -81,6 +81,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   place: Place<Exchange> | undefined = undefined
   /** Whether its caller is still to be told that the handler has begun: looked at when half of its time is over. */
   private receipt: "due" | "told" | undefined = undefined
+  /** Its caller can reach it. */
+  private tracked = false
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
@@ -214,6 +216,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       const halves = isTimed && cancelKey !== undefined && this.receipt === undefined && left >= minReceiptMillis
       link.wheel.add(this, halves ? left / 2 : left)
     }
+    this.tracked = true
     if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
     if (this.receipt === "due" && this.begun) this.tellAlive()
   }
@@ -228,8 +231,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** It is over. */
   untrack() {
-    const { cancelKey, link } = this
+    const { link } = this
     link.wheel.remove(this)
+    if (!this.tracked) return
+    this.tracked = false
+    const { cancelKey } = this
     if (cancelKey !== undefined && link.cancellable.get(cancelKey) === this) link.cancellable.delete(cancelKey)
   }
 
@@ -481,7 +487,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       )
     }
     link.outbox.send()
-    link.transport.send(replyTo, frame, (error, receivers) => {
+    const sent: Sent = (error, receivers) => {
       link.outbox.confirm()
       if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
       else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
@@ -490,7 +496,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
         if (!final) this.cancel()
       }
       then?.()
-    })
+    }
+    link.transport.send(replyTo, frame, sent, this.envelope.packs)
   }
 }
 

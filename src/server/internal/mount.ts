@@ -72,6 +72,8 @@ export const make = (
         : options.replyTo
   const claimed = Latch.makeUnsafe(true)
   let claiming = 0
+  /** The last channel that was found to be allowed: mostly the next one is the same. */
+  let allowed = ""
   let meanMillis = 10
   let refusals = 0
 
@@ -206,8 +208,13 @@ export const make = (
         (stop) => Effect.sync(stop)
       )
     ),
-    mayAnswer: (replyTo) =>
-      Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
+    mayAnswer: (replyTo) => {
+      if (replyTo !== allowed) {
+        if (!Channels.isAddress(replyTo) || !allowedPrefixes.some((prefix) => replyTo.startsWith(prefix))) return false
+        allowed = replyTo
+      }
+      return !isOwn(replyTo)
+    },
     accept: (entry, service, envelope, isAlone) => {
       const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
       exchange.isAlone = isAlone
