@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Logger, type Scope } from "effect"
-import { CallError, Caller, Transport } from "fiberbus"
+import { type CallError, Caller, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import * as Child from "./child.ts"
@@ -134,8 +134,11 @@ describe("three replicas of a service", () => {
       assert.isBelow(lost.length, 100)
       const found = Math.max(...lost.map(({ endedAt }) => endedAt)) - killedAt
       const gap = longestGap(ended.filter(({ outcome }) => typeof outcome === "number"))
-      console.log(`${ended.length} calls, ${lost.length} lost with the dead, told after ${found.toFixed(1)} ms, longest gap between answers ${gap.toFixed(1)} ms`)
-      for (const { outcome, begunAt } of ended) if (begunAt > killedAt + 5_000) assert.notStrictEqual(outcome, dead!.pid)
+      console.log(
+        `${ended.length} calls, ${lost.length} lost with the dead, told after ${found.toFixed(1)} ms, longest gap between answers ${gap.toFixed(1)} ms`
+      )
+      for (const { outcome, begunAt } of ended)
+        if (begunAt > killedAt + 5_000) assert.notStrictEqual(outcome, dead!.pid)
       assertOnce(children)
     })
   )
@@ -160,7 +163,9 @@ describe("three replicas of a service", () => {
         failures(ended).map(({ outcome }) => (outcome as CallError.CallError).message),
         []
       )
-      console.log(`${ended.length} calls over three restarts, longest gap between answers ${longestGap(ended).toFixed(1)} ms`)
+      console.log(
+        `${ended.length} calls over three restarts, longest gap between answers ${longestGap(ended).toFixed(1)} ms`
+      )
       const counted = runs(all)
       for (const { id } of ended) assert.strictEqual(counted.get(`ran ${id}`), 1, id)
     })

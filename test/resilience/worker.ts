@@ -19,23 +19,24 @@ export class Endless extends Service.make("endless", Action.make("count", { prog
 
 const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
 
-const serve = (concurrency: number) => Layer.effectDiscard(say("ready")).pipe(
-  Layer.provide(
-    Handlers.layer(
-      Worker,
-      {
-        work: ({ id, millis }) =>
-          say(`ran ${id}`).pipe(Effect.andThen(Effect.sleep(millis)), Effect.as({ pid: process.pid })),
-        // The whole process stands still, as by an endless loop; the others of its name do not.
-        block: ({ millis, pid }) =>
-          Effect.sync(() => {
-            if (pid === process.pid) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
-          })
-      },
-      { concurrency }
+const serve = (concurrency: number) =>
+  Layer.effectDiscard(say("ready")).pipe(
+    Layer.provide(
+      Handlers.layer(
+        Worker,
+        {
+          work: ({ id, millis }) =>
+            say(`ran ${id}`).pipe(Effect.andThen(Effect.sleep(millis)), Effect.as({ pid: process.pid })),
+          // The whole process stands still, as by an endless loop; the others of its name do not.
+          block: ({ millis, pid }) =>
+            Effect.sync(() => {
+              if (pid === process.pid) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
+            })
+        },
+        { concurrency }
+      )
     )
   )
-)
 
 const call = Layer.effectDiscard(
   Effect.gen(function* () {

@@ -153,7 +153,9 @@ describe("A blueprint", () => {
         }
       }
       yield* Effect.provideService(bothSides, Transport.Transport, counting)
-      const named = channels.map((channel) => channel.replace(/^caller:.*/, "caller").replace(/instance:.*/, "instance"))
+      const named = channels.map((channel) =>
+        channel.replace(/^caller:.*/, "caller").replace(/instance:.*/, "instance")
+      )
       assert.deepStrictEqual([...new Set(named)].sort(), [
         "caller",
         "created",

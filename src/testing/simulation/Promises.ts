@@ -111,7 +111,10 @@ export const handledByOne = Invariant.make("a request is begun by one process at
       const call = history.callOf(request)
       return before === undefined
         ? undefined
-        : { call, text: `${what} of ${call ?? request} (attempt ${attempt}) runs in ${process}, and had begun in ${before}` }
+        : {
+            call,
+            text: `${what} of ${call ?? request} (attempt ${attempt}) runs in ${process}, and had begun in ${before}`
+          }
     }
   }
 })
@@ -213,7 +216,9 @@ export const nothingLeftOut = Invariant.make("a stream is whole, or says that it
       }
       if (event._tag === "FrameArrived") {
         const { request_id, status } = event.frame.json
-        if (status !== undefined && !from.has(request_id)) from.set(request_id, event.frame.process)
+        // Whoever refused it sends no steps; it may have gone elsewhere then.
+        if (status !== undefined && status !== "error" && !from.has(request_id))
+          from.set(request_id, event.frame.process)
         return undefined
       }
       if (event._tag !== "CallStepped" && event._tag !== "CallEnded") return undefined
