@@ -3,14 +3,15 @@ import { Buffer, isUtf8 } from "node:buffer"
 import * as Codec from "./Codec.ts"
 import * as Control from "./Control.ts"
 import * as Envelope from "./Envelope.ts"
+import * as Presence from "./Presence.ts"
 import * as Printable from "./Printable.ts"
 
 /** What a frame turned out to be. `-` stands for what it has not. */
 export interface Reading {
-  readonly kind: "request" | "reply" | "control" | "message" | "garbage"
+  readonly kind: "request" | "reply" | "control" | "presence" | "message" | "garbage"
   /**
    * The action; of a reply `success`, `error`, `progress`, `question` or `alive`; of a caller's word on the way `cancel`, `credit`
-   * or `answer`; of garbage why it could not be read.
+   * or `answer`; of a word about which processes serve `here`, `gone`, `who`, `probe` or `up`; of garbage why it could not be read.
    */
   readonly what: string
   readonly id: string
@@ -51,6 +52,13 @@ export const read = (frame: string | Uint8Array, maxFrameBytes: number): Reading
     const what = _tag.toLowerCase()
     const payload = _tag === "Credit" ? control.until : _tag === "Answer" ? control.answer : {}
     return { kind: "control", what, id: requestId, payload, fields: { control: what, id: requestId, message: raw } }
+  }
+  const presence = Presence.read(raw)
+  if (presence !== undefined) {
+    const what = presence._tag.toLowerCase()
+    const id = "by" in presence ? presence.by : "-"
+    const payload = presence._tag === "Here" ? (presence.actions ?? []) : {}
+    return { kind: "presence", what, id, payload, fields: { presence: what, id, message: raw } }
   }
   return { kind: "message", what: "-", id: "-", payload: raw, fields: { message: raw } }
 }

@@ -11,6 +11,7 @@ import { type Frame, type Receive, Transport } from "../../src/transport/Transpo
 import * as Channels from "../../src/wire/Channels.ts"
 import * as Codec from "../../src/wire/Codec.ts"
 import * as SchemaCodec from "../../src/wire/SchemaCodec.ts"
+import { isPresence } from "../scripted.ts"
 import * as Random from "./random.ts"
 
 afterEach(() => void vi.restoreAllMocks())
@@ -51,7 +52,7 @@ const setUp = (options?: Options, memoryOptions?: Memory.Options) =>
     const transport: Transport["Service"] = {
       ...memory,
       send: (channel, frame, sent) => {
-        said.push({ channel, frame })
+        if (!isPresence(JSON.parse(frame))) said.push({ channel, frame })
         memory.send(channel, frame, sent)
       },
       subscribe: (target, receive) => {
@@ -88,7 +89,8 @@ const setUp = (options?: Options, memoryOptions?: Memory.Options) =>
                 Effect.andThen(Queue.offer(waiting, id), Effect.as(Deferred.await(release), id))
               )
           },
-          options
+          // What is hit is answered on the spot, without a claim.
+          { delivery: "live", ...options }
         ),
         Listener.layer(News, (message) => Effect.sync(() => void heard.push(message)), options)
       ).pipe(Layer.provide(Layer.succeed(Transport, transport)), Layer.provide(Logger.layer([logger])))

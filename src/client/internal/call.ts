@@ -10,7 +10,7 @@ import * as Flow from "./flow.ts"
 import type { Instance } from "./members.ts"
 import { failure, type Method, type Outcome, type Settings } from "./method.ts"
 import * as Observed from "./observed.ts"
-import { begin, encoded, prepared, reasonOf, write } from "./request.ts"
+import { begin, channelOf, encoded, prepared, reasonOf, write } from "./request.ts"
 import { Waiting } from "./waiting.ts"
 
 /** Calls and waits for the result; steps on the way only show that the handler started. */
@@ -73,21 +73,23 @@ export const oneWay = (method: Method, payload: unknown, settings: Settings): Ef
 
 const sending = (method: Method, json: unknown, settings: Settings) =>
   Effect.callback<number, CallError>((resume) => {
-    const { inbox, members } = method
+    const { choose, inbox, members } = method
+    const { instance, key } = settings
     const frame = write(method, method.headOfSend, undefined, json, { ...settings, id: randomUUID() })
     if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
     const { capabilities } = inbox.transport
     const sendTo = (target: Instance | undefined) =>
-      inbox.transport.send(target?.channel ?? method.channel, frame, (error, receivers) => {
+      inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, (error, receivers) => {
         if (error !== undefined) return resume(Effect.fail(failure(method, reasonOf(error), error.sent)))
         if (target === undefined || receivers > 0 || capabilities.receivers !== "exact") {
           return resume(Effect.succeed(receivers))
         }
         // Nobody got it. Each of them is tried once, as it is known no more.
         members!.router.gone(target)
-        sendTo(members!.pick(undefined))
+        if (instance !== undefined) return resume(Effect.succeed(receivers))
+        sendTo(members!.pick(choose, key, undefined))
       })
-    sendTo(members?.pick(undefined))
+    sendTo(instance === undefined ? members?.pick(choose, key, undefined) : members?.find(instance))
   })
 
 /** A call that is one attempt. */

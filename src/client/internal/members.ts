@@ -1,5 +1,6 @@
 /** The processes that take one action, and which of them gets the next call. */
 import type * as Random from "effect/Random"
+import type { Choose } from "../Balance.ts"
 import type { Router } from "./router.ts"
 
 /** A process that serves, as a caller knows it. */
@@ -73,19 +74,21 @@ export class Members {
     this.list = sound.length > 0 ? sound : able
   }
 
+  /** Numbers from 0 to 1, for those who choose. */
+  readonly roll = () => this.random.nextDoubleUnsafe()
+
   /** The one for the next call, another than the one to avoid where there is another; nothing where none is known. */
-  pick(avoid: Instance | undefined): Instance | undefined {
+  pick(choose: Choose, key: string | undefined, avoid: Instance | undefined): Instance | undefined {
     const { list } = this
-    const { length } = list
-    if (length < 2) return list[0]
-    // Of two by chance the one with less to do.
-    const roll = this.random.nextDoubleUnsafe() * length
-    const first = Math.floor(roll)
-    const step = 1 + Math.floor((roll - first) * (length - 1))
-    const one = list[first]!
-    const other = list[(first + step) % length]!
-    if (one === avoid) return other
-    if (other === avoid) return one
-    return other.pending < one.pending ? other : one
+    if (list.length < 2) return list[0]
+    const chosen = list[choose(list, key)] ?? list[0]!
+    if (chosen !== avoid) return chosen
+    const others = list.filter((one) => one !== avoid)
+    return others.length === 1 ? others[0] : (others[choose(others, key)] ?? others[0])
+  }
+
+  /** The one of that name, if it is known. */
+  find(by: string): Instance | undefined {
+    return this.list.find((one) => one.by === by)
   }
 }

@@ -7,6 +7,7 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import type * as Reason from "../../wire/Reason.ts"
 import type * as SchemaCodec from "../../wire/SchemaCodec.ts"
+import type { Choose } from "../Balance.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
 import type { CallMetrics } from "../CallMetrics.ts"
 import type * as Answers from "./answers.ts"
@@ -33,6 +34,10 @@ export interface Method {
   readonly asks: Answers.Codecs | undefined
   /** The processes that take it, one for each request; nothing where all of them get every request. */
   readonly members: Members | undefined
+  /** Which of them gets the next request. */
+  readonly choose: Choose
+  /** What a request belongs to, by its payload. */
+  readonly keyOf: ((payload: any) => string) | undefined
 }
 
 /** Prepares an action. */
@@ -64,6 +69,10 @@ export interface Settings {
   readonly route?: number
   /** The process that an earlier attempt failed with: another one is better. */
   readonly avoid?: Instance | undefined
+  /** What the request belongs to. */
+  readonly key?: string | undefined
+  /** The one process that it is for. */
+  readonly instance?: string | undefined
   /** Tells a one-way message from others. */
   readonly id?: string
   /** The call's own span, where it is traced. */

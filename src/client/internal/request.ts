@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { Deadline } from "../../policy/Deadline.ts"
 import type { TransportError } from "../../transport/Transport.ts"
+import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -93,7 +94,7 @@ export const transmit = (call: Call, timeoutMillis: number) => {
   if (typeof frame === "string") {
     const target = call.choose()
     const { route } = call
-    return method.inbox.transport.send(target?.channel ?? method.channel, frame, (error, receivers) => {
+    return method.inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, (error, receivers) => {
       // The answer may have come before, and have sent it elsewhere.
       if (call.route === route) call.onSent(error, receivers)
     })
@@ -101,6 +102,10 @@ export const transmit = (call: Call, timeoutMillis: number) => {
   method.inbox.leave(call)
   call.failWith(frame, "no")
 }
+
+/** Where a request goes that has no process known to go to. */
+export const channelOf = (method: Method, { instance }: Settings) =>
+  instance === undefined ? method.channel : Channels.instance(method.inbox.transport.prefix, method.service, instance)
 
 /** The request's frame, or why it cannot be sent. */
 export const write = (

@@ -41,6 +41,9 @@ const stallMillis = 1_000
 /** Actions whose processes are kept ready; those of more are looked up for each call. */
 const maxGroups = 1_024
 
+/** Who asks for all replicas waits so long for their first announcements, in milliseconds. */
+export const settleMillis = 100
+
 /** How often a silent process is looked for while nothing is called, in milliseconds. */
 const lookMillis = 2_000
 
@@ -60,6 +63,7 @@ export class Router {
   private watchedAt = 0
   private lookedAt = 0
   private closed = false
+  private readonly openedAt: number
   /** Goes up with each watch: by it calls note that their process was heard, without a look at the clock. */
   tick = 0
 
@@ -78,6 +82,7 @@ export class Router {
     this.random = random
     this.serviceChannel = Channels.service(prefix, service)
     this.instanceOf = (by) => Channels.instance(prefix, service, by)
+    this.openedAt = wheel.now()
     this.probe = Presence.write({ _tag: "Probe", replyTo: inbox.channel })
   }
 
@@ -105,6 +110,19 @@ export class Router {
   /** Asks who is there. */
   ask() {
     this.transport.send(this.serviceChannel, Presence.write({ _tag: "Who" }), ignoreSent)
+  }
+
+  /** Waits until those that are there have had the time to say so. */
+  get settled(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { barrier, capabilities } = this.transport
+      const left = this.openedAt + settleMillis - this.wheel.now()
+      if (left <= 0) return Effect.void
+      if (!capabilities.inProcess || barrier === undefined) return Effect.sleep(left)
+      // The question, then the answer.
+      const passing = Effect.callback<void>((resume) => barrier.call(this.transport, () => resume(Effect.void)))
+      return Effect.repeat(passing, { times: 3 })
+    })
   }
 
   /** Something was announced. */

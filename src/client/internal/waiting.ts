@@ -90,9 +90,10 @@ export abstract class Call extends Pending {
 
   /** Chooses whom the request goes to. */
   choose(): Instance | undefined {
-    const { members } = this.method
+    const { choose, members } = this.method
+    const { avoid, instance, key } = this.settings!
     if (members === undefined) return undefined
-    const target = members.pick(this.settings?.avoid)
+    const target = instance === undefined ? members.pick(choose, key, avoid) : members.find(instance)
     this.target = target
     if (target === undefined) return undefined
     this.isCounted = true
@@ -110,7 +111,7 @@ export abstract class Call extends Pending {
   private reroute(): boolean {
     const { inbox } = this.method
     const left = Math.floor((this.deadline > 0 ? this.deadline : this.expiresAt) - inbox.now())
-    if (left <= 0 || this.route >= maxRoutes) return false
+    if (left <= 0 || this.route >= maxRoutes || this.settings?.instance !== undefined) return false
     this.onLeft()
     this.route++
     this.isSent = false
@@ -128,7 +129,7 @@ export abstract class Call extends Pending {
     if (members === undefined || (target !== undefined && target.by !== extension.by)) return false
     if (target !== undefined) members.router.leaving(target)
     // All who heard it have been asked.
-    else if (members.pick(undefined) === undefined && this.route > 1) return false
+    else if (members.list.length === 0 && this.route > 1) return false
     this.wasDeclined = true
     return this.reroute()
   }

@@ -94,21 +94,15 @@ export const make = (link: Link, claim: NonNullable<Link["transport"]["claim"]>)
         discards.note(stalled ? "Stalled" : "TooManyClaims")
         return settled(false)
       }
-      const { attempt, oneWayId, replyTo, requestId, route, timeoutMillis } = envelope
-      let key: string
-      let ttl: number
-      if (oneWayId !== undefined && replyTo === undefined) {
-        key = digestOf(`\n${oneWayId}`)
-        ttl = shortestClaimMillis
-      } else if (requestId !== null) {
-        key = digestOf(`${replyTo ?? ""}\n${JSON.stringify(requestId)}\n${attempt}.${route}`)
-        ttl = Math.min(longestClaimMillis, Math.max(shortestClaimMillis, (timeoutMillis ?? 0) * 2))
-      } else {
-        const digest = digestOf(frame)
-        key = `${digest}.${occurrence(digest)}`
-        ttl = anonymousClaimMillis
-      }
-      key = Channels.claim(transport.prefix, service, key)
+      const { oneWayId, requestId, timeoutMillis } = envelope
+      // Of the whole frame: who uses an id again means another request.
+      const digest = digestOf(frame)
+      const isNamed = requestId !== null || oneWayId !== undefined
+      const name = isNamed ? digest : `${digest}.${occurrence(digest)}`
+      const key = Channels.claim(transport.prefix, service, name)
+      const ttl = isNamed
+        ? Math.min(longestClaimMillis, Math.max(shortestClaimMillis, (timeoutMillis ?? 0) * 2))
+        : anonymousClaimMillis
       claiming++
       const ask = () =>
         claim(key, ttl, (error, mine) => {
