@@ -19,7 +19,12 @@ export const maxPending = 50_000
 export abstract class Pending extends TimerWheel.Entry {
   id = ""
   /** On the clock of the deadlines. */
-  deadline = 0
+  deadline: number
+  // One that goes without saying is not compiled away.
+  constructor() {
+    super()
+    this.deadline = 0
+  }
   /** False for an answer of another process than the one whose steps the call gets. */
   abstract accepts(reply: Envelope.Reply): boolean
   /** A step on the way. */
