@@ -62,9 +62,11 @@ export const tap = Command.make(
       yield* Output.err(`listening on ${names} at ${transport.name}`)
 
       const print = ({ sightings, dropped }: Backlog.Batch) => {
-        const lines = sightings.map((sighting) =>
-          json ? Sighting.toJson(sighting, maxFrameBytes) : Sighting.toLine(sighting, maxFrameBytes, width)
-        )
+        const lines = sightings
+          .flatMap((sighting) => Sighting.each(sighting, maxFrameBytes))
+          .map((sighting) =>
+            json ? Sighting.toJson(sighting, maxFrameBytes) : Sighting.toLine(sighting, maxFrameBytes, width)
+          )
         if (dropped > 0) lines.push(droppedLine(clock.currentTimeMillisUnsafe(), dropped, json))
         return lines.length === 0 ? Effect.void : Output.out(lines.join("\n"))
       }

@@ -80,7 +80,10 @@ const wrap = (transport: Transport["Service"], say: Say): Transport["Service"] =
   },
   subscribe: (target, receive) =>
     transport.subscribe(target, (frame, channel) => {
-      say(`← ${Printable.word(channel)} ${describe(frame, transport.capabilities.maxFrameBytes)}`, frame)
+      const { maxFrameBytes } = transport.capabilities
+      for (const one of Reading.split(frame, maxFrameBytes)) {
+        say(`← ${Printable.word(channel)} ${describe(one, maxFrameBytes)}`, one)
+      }
       receive(frame, channel)
     })
 })

@@ -207,18 +207,19 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       },
       (channel, defect) => threw(channel, defect)
     )
+    const takesPacks = settings.maxFrameBytes >= Pack.maxBytes
     const give = (channel: string, frame: string, sent: Sent, pack = false) => {
+      if (pack && takesPacks && frame.length <= Pack.maxFrameLength) {
+        if (isFull(frame.length)) return guarded(channel, sent)(overloaded, 0)
+        return packer.add(channel, frame, sent)
+      }
       const bytes = Buffer.byteLength(frame)
-      if (publisher.bytesInFlight() + packer.bytes + bytes > settings.maxBytesInFlight) {
-        return guarded(channel, sent)(overloaded, 0)
-      }
-      if (pack && bytes <= Pack.maxFrameBytes && settings.maxFrameBytes >= Pack.maxBytes) {
-        return packer.add(channel, frame, bytes, sent)
-      }
+      if (isFull(bytes)) return guarded(channel, sent)(overloaded, 0)
       packer.before(channel)
       traffic.sent(bytes)
       publisher.publish(channel, frame, bytes, sent)
     }
+    const isFull = (more: number) => publisher.bytesInFlight() + packer.length + more > settings.maxBytesInFlight
     // The link does the same for what it was given.
     const guarded =
       (channel: string, sent: Sent): Sent =>
@@ -264,7 +265,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         ordered: true,
         patterns: true,
         maxFrameBytes: settings.maxFrameBytes,
-        packs: true
+        packs: takesPacks
       },
       send: (channel, frame, sent, pack) => {
         if (publisher.isUp()) return give(channel, frame, sent, pack)

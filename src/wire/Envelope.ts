@@ -83,25 +83,37 @@ export const readRequest = (raw: JsonObject): Request | RequestProblem => {
  * read as such is one all the same; it just cannot be answered.
  */
 export const readBroadcast = (raw: JsonObject): Request => {
-  const read = readAddressed("", raw)
-  return typeof read !== "string"
-    ? read
-    : {
-        action: "",
-        payload: readPayload(raw, false),
-        replyTo: undefined,
-        requestId: null,
-        timeoutMillis: undefined,
-        headers: noHeaders,
-        attempt: 1,
-        traceparent: undefined,
-        credit: undefined,
-        answers: false,
-        route: 1,
-        oneWayId: undefined,
-        packs: false,
-        raw
-      }
+  // Most say nothing but their content.
+  const read =
+    raw["reply_to"] === undefined && raw["request_id"] === undefined && raw["fiberbus"] === undefined
+      ? undefined
+      : readAddressed("", raw)
+  return read !== undefined && typeof read !== "string" ? read : new Unaddressed(raw, read === undefined)
+}
+
+class Unaddressed implements Request {
+  readonly action = ""
+  readonly replyTo = undefined
+  readonly requestId = null
+  readonly timeoutMillis = undefined
+  readonly headers = noHeaders
+  readonly attempt = 1
+  readonly traceparent = undefined
+  readonly credit = undefined
+  readonly answers = false
+  readonly packs = false
+  readonly route = 1
+  readonly oneWayId = undefined
+  readonly raw: JsonObject
+  private readonly oneWay: boolean
+  constructor(raw: JsonObject, oneWay: boolean) {
+    this.raw = raw
+    this.oneWay = oneWay
+  }
+  // Listeners take the whole message; few ask for this.
+  get payload() {
+    return readPayload(this.raw, this.oneWay)
+  }
 }
 
 const readAddressed = (action: string, raw: JsonObject): Request | RequestProblem => {

@@ -11,8 +11,8 @@ export const maxCount = 64
 /** Bytes of one pack. Who takes smaller frames than this takes no packs. */
 export const maxBytes = 32_768
 
-/** Frames with more bytes than this leave alone: what a pack saves is little beside them. */
-export const maxFrameBytes = 8_192
+/** Frames with more characters than this leave alone: what a pack saves is little beside them. */
+export const maxFrameLength = 8_192
 
 /** True for what a receiver says by which whole packs may be sent to it. */
 export const isTaken = (packs: unknown): packs is number => Number.isSafeInteger(packs) && (packs as number) >= maxCount

@@ -25,9 +25,15 @@ export const maxPending = 50_000
 export abstract class Pending extends TimerWheel.Entry {
   id = ""
   /** On the clock of the deadlines. */
-  deadline = 0
+  deadline: number
   /** The process that the request was sent to, where it was sent to one alone. */
-  target: Instance | undefined = undefined
+  target: Instance | undefined
+  // One that goes without saying is not compiled away.
+  constructor() {
+    super()
+    this.deadline = 0
+    this.target = undefined
+  }
   /** False for an answer of another process than the one whose steps the call gets. */
   abstract accepts(reply: Envelope.Reply): boolean
   /** A step on the way. */

@@ -57,6 +57,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
    * stream has begun, which lasts as long as it is heard of.
    */
   deadline: number | undefined
+  /** When it came, on the wheel's clock. */
+  readonly arrivedAt: number
   /** The time it had, of which `deadline` is the end. */
   timeoutMillis: number | undefined
   /** Steps to a caller that counts them. */
@@ -95,7 +97,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.envelope = envelope
     this.replyTo = replyTo
     this.timeoutMillis = envelope.timeoutMillis
-    this.deadline = envelope.timeoutMillis === undefined ? undefined : link.wheel.now() + envelope.timeoutMillis
+    this.arrivedAt = link.wheel.now()
+    this.deadline = envelope.timeoutMillis === undefined ? undefined : this.arrivedAt + envelope.timeoutMillis
     this.steps =
       envelope.credit === undefined || this.cancelKey === undefined
         ? undefined
@@ -135,6 +138,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
   get remainingMillis() {
     return this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
+  }
+
+  /** The time on the wheel's clock; that of its arrival while nothing of it has taken any. */
+  now(): number {
+    return this.tracked ? this.link.wheel.now() : this.arrivedAt
   }
 
   /** The handler begins. From now on a stream's time is that without a word from its caller, who hears as often of us. */
@@ -346,7 +354,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       if (!Exit.isExit(encoded) || Exit.isFailure(encoded) || steps === undefined) {
         return Effect.forEach(items, (item) => this.byHand(codec, item, "success", false), { discard: true })
       }
-      texts.push(stringify(encoded.value))
+      texts.push(stringify(encoded.value, codec))
     }
     return this.answered && !this.stopped ? this.deliver("success", null, false) : steps!.write(texts)
   }
@@ -388,7 +396,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return whenEncoded(this.entry.success, value, (encoded) => {
       if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
       try {
-        this.answer("success", stringify(encoded.value))
+        this.answer("success", stringify(encoded.value, this.entry.success))
       } catch (defect) {
         this.die(Cause.die(defect))
       }
@@ -518,8 +526,8 @@ class TooDeep extends Error {
   override readonly message = `an answer nested deeper than ${Codec.maxDepth - 1}, which no caller reads`
 }
 
-const stringify = (json: unknown): string => {
-  if (Codec.nestsTooDeep(json, 1)) throw new TooDeep()
+const stringify = (json: unknown, codec?: SchemaCodec.SchemaCodec<any>): string => {
+  if (SchemaCodec.nestsTooDeep(codec, json, 1)) throw new TooDeep()
   return JSON.stringify(json) ?? "null"
 }
 

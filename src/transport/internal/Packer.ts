@@ -1,31 +1,32 @@
 /** Gathers frames that may share one: those of one turn of the event loop and one channel become a pack. */
+import { Buffer } from "node:buffer"
 import * as Pack from "../../wire/Pack.ts"
 import type { Sent } from "../Transport.ts"
 
 /** Hands a frame of so many bytes over for sending. */
 export type Publish = (channel: string, frame: string, bytes: number, sent: Sent) => void
 
-/** Channels that packs are gathered for at once; more than that, and the oldest leaves. */
+/** Channels that packs are gathered for at once; for one more, the oldest leaves. */
 const maxChannels = 64
 
-/** A pack that is not closed yet. One frame alone leaves as it is. */
 interface Open {
   readonly channel: string
-  text: string
-  bytes: number
+  readonly frames: Array<string>
   readonly sents: Array<Sent>
+  /** Characters of all, with what a pack puts around them. */
+  length: number
 }
 
 /** @see the file's first line */
 export class Packer {
+  /** Characters that are gathered. */
+  length = 0
   private readonly publish: Publish
   private readonly threw: (channel: string, defect: unknown) => void
   private readonly open = new Map<string, Open>()
   /** Mostly the next frame is for the same. */
   private last: Open | undefined
   private scheduled = false
-  /** Bytes that are gathered. */
-  bytes = 0
 
   constructor(publish: Publish, threw: (channel: string, defect: unknown) => void) {
     this.publish = publish
@@ -33,22 +34,21 @@ export class Packer {
   }
 
   /** Takes a frame, which leaves with the end of this turn at the latest. */
-  add(channel: string, frame: string, bytes: number, sent: Sent) {
+  add(channel: string, frame: string, sent: Sent) {
     const { last } = this
     const open = last !== undefined && last.channel === channel ? last : this.open.get(channel)
-    this.bytes += bytes
-    if (open !== undefined && open.bytes + bytes + open.sents.length + 2 <= Pack.maxBytes) {
-      open.text += `,${frame}`
-      open.bytes += bytes
+    this.length += frame.length
+    if (open !== undefined && open.length + frame.length + 1 <= Pack.maxBytes) {
+      open.frames.push(frame)
       open.sents.push(sent)
+      open.length += frame.length + 1
       this.last = open
-      if (open.sents.length === Pack.maxCount) this.close(open)
+      if (open.frames.length === Pack.maxCount) this.close(open)
       return
     }
     if (open !== undefined) this.close(open)
-    const { value: oldest } = this.open.values().next()
-    if (oldest !== undefined && this.open.size >= maxChannels) this.close(oldest)
-    this.last = { channel, text: frame, bytes, sents: [sent] }
+    else if (this.open.size >= maxChannels) this.close(this.open.values().next().value!)
+    this.last = { channel, frames: [frame], sents: [sent], length: frame.length + 2 }
     this.open.set(channel, this.last)
     if (this.scheduled) return
     this.scheduled = true
@@ -71,19 +71,29 @@ export class Packer {
     this.flush()
   }
 
-  private close({ bytes, channel, sents, text }: Open) {
+  private close({ channel, frames, length, sents }: Open) {
     this.open.delete(channel)
     if (this.last?.channel === channel) this.last = undefined
-    this.bytes -= bytes
-    if (sents.length === 1) return this.publish(channel, text, bytes, sents[0]!)
-    this.publish(channel, `[${text}]`, bytes + sents.length + 1, (error, receivers) => {
-      for (const sent of sents) {
-        try {
-          sent(error, receivers)
-        } catch (defect) {
-          this.threw(channel, defect)
-        }
-      }
-    })
+    this.length -= length - frames.length - 1
+    if (frames.length > 1) {
+      const text = `[${frames.join(",")}]`
+      const bytes = Buffer.byteLength(text)
+      if (bytes <= Pack.maxBytes)
+        return this.publish(channel, text, bytes, (error, receivers) => {
+          for (const sent of sents) this.tell(channel, sent, error, receivers)
+        })
+    }
+    // One alone, or many whose characters have several bytes each.
+    for (let i = 0; i < frames.length; i++) {
+      this.publish(channel, frames[i]!, Buffer.byteLength(frames[i]!), sents[i]!)
+    }
+  }
+
+  private tell(channel: string, sent: Sent, ...outcome: Parameters<Sent>) {
+    try {
+      sent(...outcome)
+    } catch (defect) {
+      this.threw(channel, defect)
+    }
   }
 }
