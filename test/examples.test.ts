@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import { stripVTControlCharacters } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as NatsServer from "../src/testing/NatsServer.ts"
 import * as RedisServer from "../src/testing/RedisServer.ts"
 
 const folder = fileURLToPath(new URL("../examples/", import.meta.url))
@@ -320,6 +321,12 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "share keeps its deadline: yes",
     "share leaves nothing open: yes"
   ],
+  "40_nats.ts": [
+    "over   memory (at-most-once, receivers exact)",
+    "Dune   lent, 0 left",
+    "Dune   all are lent",
+    "shelf  Dune, Emma"
+  ],
   // How many, and which seed, follows from every frame that is sent.
   "39_simulation.ts": [
     "1100 calls in 100 runs, and every promise was kept",
@@ -572,6 +579,19 @@ describe("examples in folders", () => {
         "result  148933 primes",
         "error   10000000 is the most"
       ])
+    })
+  )
+})
+
+it.layer(NatsServer.layer)("over NATS", (it) => {
+  it.effect("40_nats.ts says with NATS what it says in memory", () =>
+    Effect.gen(function* () {
+      const { url } = yield* NatsServer.NatsServer
+      const ended = yield* run("40_nats.ts", { env: { NATS_SERVERS: url } })
+      assertWell(ended)
+      const [first, ...rest] = linesOf(ended.stdout)
+      assert.strictEqual(first, `over   ${url} (at-most-once, receivers hint)`)
+      assert.deepStrictEqual(rest, transcripts["40_nats.ts"]!.slice(1))
     })
   )
 })

@@ -83,11 +83,14 @@ describe("recipes", () => {
     }).pipe(Effect.provide(OverRedis))
   )
 
-  const two = Layer.sync(TransportConformance.TwoTransports, () => {
+  const two = Effect.sync(() => {
     const broker = Memory.makeBroker()
     return { here: Memory.make({ broker }), there: Memory.make({ broker }) }
   })
-  for (const { applies, name, run } of TransportConformance.cases) {
-    if (applies(Memory.make().capabilities)) it.effect(name, () => Effect.provide(run, two))
-  }
+  it.live("the conformance of a transport", () =>
+    Effect.gen(function* () {
+      const report = yield* TransportConformance.run(TransportConformance.cases, two)
+      assert.strictEqual(report.failed, 0, TransportConformance.format(report))
+    })
+  )
 })
