@@ -31,7 +31,9 @@ describe("a service's process", () => {
     Effect.gen(function* () {
       const { url, children, worker } = yield* setUp(1)
       const [child] = children
-      const call = yield* Effect.forkChild(Effect.flip(worker.work({ id: "a", millis: 60_000 }, { timeout: "1 minute" })))
+      const call = yield* Effect.forkChild(
+        Effect.flip(worker.work({ id: "a", millis: 60_000 }, { timeout: "1 minute" }))
+      )
       yield* child!.said("ran a")
       yield* child!.signal("SIGKILL")
       const error = yield* Fiber.join(call)
