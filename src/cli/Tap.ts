@@ -73,9 +73,11 @@ export const tap = Command.make(
       const isShown = ({ frame }: Sighting.Sighting) =>
         presence || Reading.read(frame, maxFrameBytes).kind !== "presence"
       const print = ({ sightings, dropped }: Backlog.Batch) => {
-        const lines = sightings.filter(isShown).map((sighting) =>
-          json ? Sighting.toJson(sighting, maxFrameBytes) : Sighting.toLine(sighting, maxFrameBytes, width)
-        )
+        const lines = sightings
+          .filter(isShown)
+          .map((sighting) =>
+            json ? Sighting.toJson(sighting, maxFrameBytes) : Sighting.toLine(sighting, maxFrameBytes, width)
+          )
         if (dropped > 0) lines.push(droppedLine(clock.currentTimeMillisUnsafe(), dropped, json))
         return lines.length === 0 ? Effect.void : Output.out(lines.join("\n"))
       }
