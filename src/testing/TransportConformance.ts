@@ -136,11 +136,12 @@ const send = (transport: Transport["Service"], to: string, frame: string): Effec
   })
 
 /**
- * Waits until everything that was sent before has arrived where it should, so that what has not come will not come.
+ * Waits until everything that was sent before to a channel has arrived where it should, so that what has not come will not come.
  * Relies on order, which the cases that use it ask for.
  */
-const barrier = Effect.fnUntraced(function* (from: Transport["Service"], to: Transport["Service"]) {
-  const name = fresh("barrier")
+const barrier = Effect.fnUntraced(function* (from: Transport["Service"], to: Transport["Service"], after: string) {
+  // Behind what was sent to that channel: they share a hash tag.
+  const name = fresh(`barrier:{${/\{(.+?)\}/.exec(after)?.[1] ?? after}}`)
   const seen = recorder()
   yield* Effect.scoped(
     Effect.gen(function* () {
@@ -273,9 +274,10 @@ export const cases: ReadonlyArray<Case> = [
     })
   ),
 
-  make("keeps the order between channels", once, ({ here, there }) =>
+  make("keeps the order between channels that share a hash tag", once, ({ here, there }) =>
     Effect.gen(function* () {
-      const few = [fresh(), fresh(), fresh()]
+      const tag = fresh()
+      const few = [`{${tag}}a`, `b{${tag}}`, `c{${tag}}c`]
       const count = 3000
       const seen = recorder()
       for (const name of few) yield* there.subscribe(channel(name), seen.receive)
@@ -309,7 +311,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* there.subscribe(channel(name), seen.receive)
       yield* send(here, name, "after")
       yield* seen.until(1)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames", seen.frames, ["after"])
     })
   ),
@@ -323,7 +325,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* seen.until(1)
       yield* leave
       yield* send(here, name, "after")
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames", seen.frames, ["during"])
     })
   ),
@@ -339,7 +341,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* send(here, name, "a")
       yield* send(here, name, "b")
       yield* two.until(4)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames of the first", one.frames, ["a", "b"])
       yield* same("frames of the second, subscribed twice", two.frames, ["a", "a", "b", "b"])
     })
@@ -356,7 +358,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* leave
       yield* send(here, name, "one")
       yield* stays.until(2)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames of the one that stays", stays.frames, ["both", "one"])
       yield* same("frames of the one that left", leaves.frames, ["both"])
     })
@@ -448,7 +450,7 @@ export const cases: ReadonlyArray<Case> = [
         if (i % 2 === 0) yield* Effect.yieldNow
         yield* Fiber.interrupt(fiber)
       }
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("receivers", yield* send(here, name, "x"), 0)
     })
   ),
@@ -473,13 +475,13 @@ export const cases: ReadonlyArray<Case> = [
         { concurrency: "unbounded", discard: true }
       )
       // Frames of the churn may still be on their way.
-      yield* barrier(here, there)
       for (const name of few) {
+        yield* barrier(here, there, name)
         const seen = recorder()
         yield* there.subscribe(channel(name), seen.receive)
         yield* send(here, name, "still there")
         yield* seen.until(1)
-        yield* barrier(here, there)
+        yield* barrier(here, there, name)
         yield* same("frames", seen.frames, ["still there"])
       }
     })
@@ -507,7 +509,7 @@ export const cases: ReadonlyArray<Case> = [
         })
       }
       yield* done.wait
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("sends that were not called back exactly once", calls.filter((times) => times !== 1).length, 0)
       yield* same("sends that failed", failed, 0)
     })
@@ -537,7 +539,7 @@ export const cases: ReadonlyArray<Case> = [
         yield* seen.until(1)
         yield* leave
         yield* send(here, name, "after")
-        yield* barrier(here, there)
+        yield* barrier(here, there, name)
         yield* same(`frames over ${JSON.stringify(name)}`, seen.frames, [mark])
         yield* same("channel", seen.channels, [name])
       }
@@ -552,7 +554,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* send(here, `${mark}a`, "must not match")
       yield* send(here, `${mark}*`, "itself")
       yield* seen.until(1)
-      yield* barrier(here, there)
+      yield* barrier(here, there, `${mark}*`)
       yield* same("frames", seen.frames, ["itself"])
     })
   ),
@@ -568,7 +570,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* send(here, withPrefix, "prefixed")
       yield* prefixed.until(1)
       yield* plain.until(1)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames over the plain name", plain.frames, ["plain"])
       yield* same("channels", [plain.channels, prefixed.channels], [[name], [withPrefix]])
     })
@@ -581,7 +583,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* there.subscribe(pattern(`${mark}.*.[ab]?`), seen.receive)
       const sent = [`${mark}.x.a1`, `${mark}.x.c1`, `${mark}..b2`, `${mark}.x.a`, `other.${mark}.x.a1`, `${mark}.é.bé`]
       for (const name of sent) yield* send(here, name, name)
-      yield* barrier(here, there)
+      yield* barrier(here, there, mark)
       const expected = [`${mark}.x.a1`, `${mark}..b2`]
       // `?` is one byte to Redis and one character to others.
       const certain = (names: ReadonlyArray<string>) => names.filter((name) => !name.includes("é"))
@@ -606,7 +608,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* send(here, name, "without one pattern")
       yield* byName.until(2)
       yield* byOther.until(2)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames of the pattern that left", byPattern.frames, ["all"])
       yield* same("channels of a pattern", byOther.channels, [name, name])
     })
@@ -635,7 +637,7 @@ export const cases: ReadonlyArray<Case> = [
       yield* leave
       yield* send(here, `${mark}2`, "one")
       yield* stays.until(2)
-      yield* barrier(here, there)
+      yield* barrier(here, there, mark)
       yield* same("frames of the one that left", leaves.frames, ["both"])
     })
   )

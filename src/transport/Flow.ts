@@ -65,6 +65,7 @@ const wrap = (transport: Transport["Service"], say: Say): Transport["Service"] =
     return transport.state
   },
   watch: transport.watch,
+  linkOf: transport.linkOf,
   whileDown: transport.whileDown,
   send: (channel, frame, sent) => {
     const what = `${Printable.word(channel)} ${describe(frame, transport.capabilities.maxFrameBytes)}`

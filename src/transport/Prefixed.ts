@@ -62,7 +62,8 @@ const viewOf = (root: Shape, prefix: string): Shape => ({
   },
   send: (channel, frame, sent) => root.send(channel, frame, sent),
   subscribe: (target, receive) => root.subscribe(target, receive),
-  watch: (watcher) => root.watch(watcher)
+  watch: (watcher) => root.watch(watcher),
+  linkOf: (channel) => root.linkOf?.(channel)
 })
 
 /** Gives the view as the transport of what is provided with it. */

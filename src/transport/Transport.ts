@@ -29,7 +29,10 @@ export interface Capabilities {
    * replica, one node of a cluster). Even when exact, 1 or more does not prove that a subscriber read the frame.
    */
   readonly receivers: "exact" | "hint"
-  /** Frames that one process sends to one channel arrive in the order of their `send`. */
+  /**
+   * Frames that one process sends to one channel arrive in the order of their `send`, and so do those to channels that share a hash tag
+   * (`{…}`, as in a Redis Cluster). Between other channels some transports keep an order as well; do not rely on it.
+   */
   readonly ordered: boolean
   /** `subscribe` takes glob patterns. */
   readonly patterns: boolean
@@ -85,6 +88,12 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
   }
 }
 
+/** The state of the way to a channel, and the later ones as for `watch`. */
+export interface LinkOf {
+  readonly current: () => LinkState
+  readonly watch: (watcher: (state: LinkState) => void) => () => void
+}
+
 /** How many calls may wait for the link to come back, and how long each. */
 export interface WhileDown {
   readonly calls: number
@@ -122,6 +131,11 @@ export class Transport extends Context.Service<
      * return quickly and never throw. Users take {@link states}.
      */
     readonly watch: (watcher: (state: LinkState) => void) => () => void
+    /**
+     * How the way to one channel is, where channels may fail apart from each other and this process subscribes it; undefined
+     * otherwise, then `state` and `watch` are all there is. `down`: its frames do not arrive. Lasts as long as the subscription.
+     */
+    readonly linkOf?: ((channel: string) => LinkOf | undefined) | undefined
     /** What calls do that begin while the link is down: wait for it within these limits, or fail at once if there are none. */
     readonly whileDown: WhileDown | undefined
   }

@@ -3,9 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { vi } from "vitest"
+import * as RedisClusterServer from "../../src/testing/RedisClusterServer.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as Memory from "../../src/transport/Memory.ts"
+import * as RedisCluster from "../../src/transport/RedisCluster.ts"
 import * as RedisPubSub from "../../src/transport/RedisPubSub.ts"
 
 const { TwoTransports } = TransportConformance
@@ -78,4 +80,22 @@ describe("RedisPubSub over a Unix socket", () => {
 // As Redis 5 and some proxies: the library falls back to RESP2, where subscriptions take over the connection.
 describe("RedisPubSub with a server that knows no HELLO", () => {
   conforms(overRedis({ args: ["--rename-command", "HELLO", ""] }))
+})
+
+const overCluster = (options?: Partial<RedisCluster.Options>) =>
+  Layer.effect(
+    TwoTransports,
+    Effect.gen(function* () {
+      const { nodes } = yield* RedisClusterServer.RedisClusterServer
+      const all = { nodes, ...options }
+      return { here: yield* RedisCluster.make(all), there: yield* RedisCluster.make(all) }
+    })
+  ).pipe(Layer.provide(RedisClusterServer.layer()))
+
+describe("RedisCluster", () => {
+  conforms(overCluster({ prefix: "shop." }))
+})
+
+describe("RedisCluster in classic mode", () => {
+  conforms(overCluster({ pubsub: "classic" }))
 })

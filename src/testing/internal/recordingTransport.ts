@@ -11,6 +11,7 @@ export const make = (inner: Transport["Service"], traffic: Traffic, activity: Ac
   capabilities: inner.capabilities,
   whileDown: inner.whileDown,
   watch: inner.watch,
+  linkOf: inner.linkOf,
   get state() {
     return inner.state
   },

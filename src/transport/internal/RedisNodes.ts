@@ -1,0 +1,514 @@
+/**
+ * The masters of a Redis Cluster: who has which slot, a connection to each, and commands to the master of a key.
+ *
+ * The map of the slots is asked for at the start, every 5 seconds, after each sign that it is old (MOVED, a lost node), and again and
+ * again, with growing waits, while something is missing. A command that was sent elsewhere (MOVED, ASK) had not been executed, so it
+ * is sent on. Commands to one slot are executed in the order of their sending, also while the slot moves: those that come behind one
+ * that is sent on wait until the old master has answered all it was given.
+ */
+import { performance } from "node:perf_hooks"
+import * as Effect from "effect/Effect"
+import * as Backoff from "../Backoff.ts"
+import * as KeySlot from "../KeySlot.ts"
+import { TransportError } from "../Transport.ts"
+import * as RedisLink from "./RedisLink.ts"
+import * as ClusterMap from "./redisClusterMap.ts"
+import * as redisGreeting from "./redisGreeting.ts"
+import type { Settings } from "./redisOptions.ts"
+import * as Waits from "./waits.ts"
+
+/** A master, from the moment it is known to have slots until it has none. */
+export interface Node {
+  /** `host:port` */
+  readonly address: string
+  readonly settings: Settings
+  /** For commands; never for subscriptions. */
+  readonly link: RedisLink.RedisLink
+  /** Whether the user may ask it for its role, which shows that it is a master. Unknown before the first connection. */
+  readonly mayAsk: () => boolean
+}
+
+/** Called exactly once per command: with the reply and the node that gave it, or the error. */
+export type Done = (error: TransportError | undefined, reply: unknown, node: Node | undefined) => void
+
+/** What the owner is told. */
+export interface Owner {
+  /** It has slots now, and is connecting. */
+  readonly added: (node: Node) => void
+  /** It has none any more; its connection is being closed. */
+  readonly removed: (node: Node) => void
+  /** Slots have other masters now. */
+  readonly changed: () => void
+  readonly up: (node: Node) => void
+  readonly down: (node: Node, error: TransportError, wasUp: boolean) => void
+  /** The schedule of attempts of one of them has ended. */
+  readonly gaveUp: (error: TransportError) => void
+  /** True while something is missing that a new map may bring. */
+  readonly isLooking: () => boolean
+}
+
+/** @see {@link make} */
+export interface RedisNodes {
+  /** Asks the addresses that were given, one after the other, and begins to connect to all masters. */
+  readonly start: Effect.Effect<void, TransportError>
+  readonly masters: () => ReadonlyArray<Node>
+  /** The master of a slot (`KeySlot.of`); none while nobody is known to have it. */
+  readonly ownerOf: (slot: number) => Node | undefined
+  /** The first slot that has no master. */
+  readonly uncovered: () => number | undefined
+  /**
+   * Sends a command to the master of a slot. `bytes` count against `maxBytesInFlight` of that connection, above which it ends with kind
+   * `Overloaded`. While there is no connection it waits as `whileDown` says.
+   */
+  readonly send: (slot: number, name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
+  /** Learns from an error reply of a node where a slot is. True if that was a MOVED. */
+  readonly learn: (text: string, node: Node) => boolean
+  /** Asks for the map, if possible the given node. */
+  readonly refresh: (prefer?: Node) => void
+  /**
+   * Makes sure that a node is a master now. As a replica it would take sharded commands too, and say nothing: a count of 0 while its
+   * master's subscribers hear the message, a subscription that hears nothing. Without the right to ask: nothing is known, and no error.
+   */
+  readonly prove: (node: Node, done: (error: TransportError | undefined) => void) => void
+  readonly close: Effect.Effect<void>
+}
+
+/** How often a command is sent on before it ends. */
+const maxRedirects = 8
+/** A node without slots is kept for so long after the last command that an ASK sent there. */
+const askedMillis = 60_000
+
+interface Parcel {
+  readonly slot: number
+  readonly name: string
+  readonly args: ReadonlyArray<string>
+  readonly bytes: number
+  readonly done: Done
+  redirects: number
+  /** When waiting for a connection ends; from the first time that there was none. */
+  until: number | undefined
+}
+
+/** What a slot's present master has not answered yet, and what must wait for that. */
+interface Flight {
+  readonly node: Node
+  count: number
+  /** Sent on by the old master; they come first. */
+  readonly redirected: Array<Parcel>
+  readonly behind: Array<Parcel>
+}
+
+type Verdict = (error: TransportError | undefined) => void
+
+interface Master extends Node {
+  asks: boolean
+  slots: number
+  /** When an ASK last sent a command here, which it may do before it has slots. */
+  askedAt: number
+  /** A proof is on its way; these wait for the next one. */
+  proving: boolean
+  unproven: Array<Verdict>
+}
+
+/** Knows nobody before `start`. `at` gives the settings for an address. */
+export const make = (
+  settings: Settings,
+  seeds: ReadonlyArray<ClusterMap.Address>,
+  at: (address: ClusterMap.Address) => Settings | TransportError,
+  owner: Owner
+): RedisNodes => {
+  const known = new Map<string, Master>()
+  const map: Array<Master | undefined> = new Array(KeySlot.slots).fill(undefined)
+  const flights = new Map<number, Flight>()
+  let held: Array<Parcel> = []
+  let waitingBytes = 0
+  let heldTimer: NodeJS.Timeout | undefined
+  let ended: TransportError | undefined
+
+  const error = (kind: TransportError["kind"], operation: string, detail: string, hint = "", sent = "no" as const) =>
+    new TransportError({ kind, operation, detail, hint, sent })
+  const unowned = (slot: number) =>
+    error("Unreachable", `use ${settings.name}`, `no master has slot ${slot}`, "Check CLUSTER INFO of its nodes")
+
+  // Nodes
+
+  const nodeAt = (address: ClusterMap.Address): Master | undefined => {
+    const text = ClusterMap.textOf(address)
+    const present = known.get(text)
+    if (present !== undefined || ended !== undefined) return present
+    const own = at(address)
+    if (own instanceof TransportError) return undefined
+    const node: Master = {
+      address: text,
+      settings: own,
+      asks: false,
+      slots: 0,
+      askedAt: Number.NEGATIVE_INFINITY,
+      proving: false,
+      unproven: [],
+      mayAsk: () => node.asks,
+      link: RedisLink.make(own, "cluster", {
+        prepare: () =>
+          node.link.command("info", ["replication"], 0, (_error, reply) => {
+            node.asks = typeof reply === "string"
+            if (node.asks && isReplica(reply)) refresh(node)
+          }),
+        up: () => {
+          owner.up(node)
+          release()
+          // It may have been away while the others agreed on something.
+          if (started) refresh(node)
+        },
+        down: (error, wasUp) => {
+          owner.down(node, error, wasUp)
+          look()
+        },
+        mayReconnect: () => true,
+        gaveUp: owner.gaveUp
+      })
+    }
+    known.set(text, node)
+    owner.added(node)
+    node.link.open()
+    return node
+  }
+
+  const give = (slot: number, node: Master | undefined) => {
+    const before = map[slot]
+    if (before === node) return false
+    if (before !== undefined) before.slots--
+    if (node !== undefined) node.slots++
+    map[slot] = node
+    return true
+  }
+
+  const settleMap = (changed: boolean) => {
+    for (const [address, node] of known) {
+      if (node.slots > 0 || performance.now() - node.askedAt < askedMillis) continue
+      known.delete(address)
+      owner.removed(node)
+      Effect.runFork(node.link.close)
+    }
+    if (!changed) return
+    owner.changed()
+    release()
+  }
+
+  const apply = (ranges: ReadonlyArray<ClusterMap.Range>) => {
+    const next: Array<Master | undefined> = new Array(KeySlot.slots).fill(undefined)
+    for (const { from, to, master } of ranges) next.fill(nodeAt(master), from, to + 1)
+    let changed = false
+    for (let slot = 0; slot < KeySlot.slots; slot++) changed = give(slot, next[slot]) || changed
+    settleMap(changed)
+  }
+
+  // The map
+
+  let started = false
+  let asking: "node" | "seeds" | undefined
+  let askAgain = false
+  let turn = 0
+  let lookTimer: NodeJS.Timeout | undefined
+  let looking = false
+  let pollTimer: NodeJS.Timeout | undefined
+  const waits = Waits.make(Backoff.make({ first: "100 millis", longest: "2 seconds" }))
+
+  const someUp = (): Master | undefined => {
+    const up = [...known.values()].filter(({ link }) => link.isUp())
+    return up[turn++ % Math.max(1, up.length)]
+  }
+
+  const refresh = (prefer?: Node) => {
+    if (ended !== undefined) return
+    const node = prefer?.link.isUp() === true ? prefer : someUp()
+    if (asking === "node" || (asking === "seeds" && node === undefined)) {
+      askAgain = true
+      return
+    }
+    // Whoever is there knows better than the search among those that were given, which may take long.
+    const how = node === undefined ? "seeds" : "node"
+    asking = how
+    const heard = (ranges: ReadonlyArray<ClusterMap.Range> | undefined) => {
+      if (ended !== undefined || asking !== how) return
+      asking = undefined
+      // A node that has forgotten everybody says that nobody has anything: the last map is the better guess.
+      if (ranges !== undefined && ranges.length > 0) apply(ranges)
+      if (askAgain) {
+        askAgain = false
+        refresh()
+      }
+      look()
+    }
+    if (node !== undefined) {
+      node.link.commandWhenUp("cluster", ["slots"], 0, (failure, reply) =>
+        heard(failure === undefined ? ClusterMap.readSlots(reply, hostOf(node)) : undefined)
+      )
+      return
+    }
+    Effect.runFork(Effect.match(ask, { onSuccess: heard, onFailure: () => heard(undefined) }))
+  }
+
+  // While something is missing; with growing waits, and one at a time.
+  const look = () => {
+    if (looking || ended !== undefined) return
+    if (!owner.isLooking()) return waits.reset()
+    looking = true
+    waits.next(error("Unreachable", `use ${settings.name}`, "something is missing"), (millis = 1000) => {
+      lookTimer = setTimeout(() => {
+        looking = false
+        if (owner.isLooking()) refresh()
+      }, millis)
+    })
+  }
+
+  const ask: Effect.Effect<ReadonlyArray<ClusterMap.Range>, TransportError> = Effect.gen(function* () {
+    let first: TransportError | undefined
+    for (const seed of seeds) {
+      const own = at(seed)
+      if (own instanceof TransportError) return yield* own
+      const link = RedisLink.make(own, "cluster", {
+        prepare: () => {},
+        up: () => {},
+        down: () => {},
+        mayReconnect: () => false,
+        gaveUp: () => {}
+      })
+      const asked = Effect.andThen(
+        Effect.catchIf(
+          link.start,
+          ({ kind }) => kind === "ConnectionLost",
+          (failure) => Effect.flip(redisGreeting.explain(own, failure))
+        ),
+        Effect.callback<ReadonlyArray<ClusterMap.Range>, TransportError>((resume) =>
+          link.commandWhenUp("cluster", ["slots"], 0, (failure, reply) => {
+            if (failure !== undefined) return resume(Effect.fail(noCluster(failure)))
+            const ranges = ClusterMap.readSlots(reply, seed.host)
+            resume(
+              ranges === undefined || ranges.length === 0
+                ? Effect.fail(
+                    error(
+                      "Unreachable",
+                      `ask ${own.name} for its cluster`,
+                      "it knows no slots",
+                      "Is the cluster formed?"
+                    )
+                  )
+                : Effect.succeed(ranges)
+            )
+          })
+        )
+      )
+      const result = yield* Effect.result(Effect.ensuring(asked, link.close))
+      if (result._tag === "Success") return result.success
+      // It was there and refused: so will the others.
+      if (!passing.has(result.failure.kind)) return yield* result.failure
+      first ??= result.failure
+    }
+    return yield* first ?? error("InvalidOptions", "connect", "there are no nodes")
+  })
+
+  // Commands
+
+  const send = (parcel: Parcel) => {
+    if (ended !== undefined) return parcel.done(ended, undefined, undefined)
+    const flight = flights.get(parcel.slot)
+    const node = map[parcel.slot]
+    if (flight !== undefined && (flight.redirected.length > 0 || flight.behind.length > 0 || flight.node !== node)) {
+      return wait(flight.behind, parcel)
+    }
+    if (node === undefined || !node.link.isUp()) return hold(parcel, node)
+    if (node.link.bytesInFlight() + parcel.bytes > settings.maxBytesInFlight) {
+      return parcel.done(overloaded(node), undefined, node)
+    }
+    const present = flight ?? { node, count: 0, redirected: [], behind: [] }
+    if (flight === undefined) flights.set(parcel.slot, present)
+    present.count++
+    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) => {
+      answered(parcel, present, failure, reply)
+      if (--present.count === 0) land(parcel.slot, present)
+    })
+  }
+
+  const overloaded = (node: Node) =>
+    error(
+      "Overloaded",
+      `send over ${node.settings.name}`,
+      `${settings.maxBytesInFlight} bytes are waiting for Redis`,
+      "Send slower, or raise maxBytesInFlight"
+    )
+
+  const wait = (line: Array<Parcel>, parcel: Parcel) => {
+    if (waitingBytes + parcel.bytes > settings.maxBytesInFlight) {
+      const node = map[parcel.slot]
+      return parcel.done(node === undefined ? unowned(parcel.slot) : overloaded(node), undefined, node)
+    }
+    waitingBytes += parcel.bytes
+    line.push(parcel)
+  }
+
+  const answered = (parcel: Parcel, flight: Flight, failure: TransportError | undefined, reply: unknown) => {
+    const { node } = flight
+    const redirect = failure === undefined ? undefined : ClusterMap.readRedirect(failure.detail, hostOf(node))
+    if (redirect === undefined) {
+      if (failure?.detail.startsWith("CLUSTERDOWN")) refresh()
+      return parcel.done(failure, reply, node)
+    }
+    if (++parcel.redirects > maxRedirects) {
+      return parcel.done(
+        error("Unreachable", `send over ${settings.name}`, `sent on ${maxRedirects} times: ${failure?.detail}`),
+        undefined,
+        node
+      )
+    }
+    if (redirect.kind === "ASK") return askThere(parcel, redirect.to)
+    learn(failure!.detail, node)
+    wait(flight.redirected, parcel)
+  }
+
+  // The slot is half way there. The keys that have left are told of one by one, so the map stays.
+  const askThere = (parcel: Parcel, to: ClusterMap.Address) => {
+    const node = nodeAt(to)
+    if (node !== undefined) node.askedAt = performance.now()
+    // Once it is there, the old master is asked again.
+    if (node === undefined || !node.link.isUp()) return hold(parcel, node)
+    node.link.commandWhenUp("asking", [], 0, () => {})
+    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) =>
+      parcel.done(failure, reply, node)
+    )
+  }
+
+  const land = (slot: number, { behind, redirected }: Flight) => {
+    flights.delete(slot)
+    const all = [...redirected, ...behind]
+    for (const parcel of all) waitingBytes -= parcel.bytes
+    for (const parcel of all) send(parcel)
+  }
+
+  // Waiting for a connection
+
+  const hold = (parcel: Parcel, node: Master | undefined) => {
+    if (node === undefined) refresh()
+    const limits = settings.whileDown
+    const now = performance.now()
+    if (
+      limits === undefined ||
+      (parcel.until !== undefined && parcel.until <= now) ||
+      held.length >= limits.calls ||
+      waitingBytes + parcel.bytes > settings.maxBytesInFlight
+    ) {
+      return parcel.done(node?.link.refusal() ?? unowned(parcel.slot), undefined, node)
+    }
+    parcel.until ??= now + limits.millis
+    waitingBytes += parcel.bytes
+    held.push(parcel)
+    heldTimer ??= setTimeout(expire, Math.max(1, parcel.until - now))
+  }
+
+  const release = () => {
+    if (held.length === 0) return
+    const all = held
+    held = []
+    for (const parcel of all) waitingBytes -= parcel.bytes
+    // What has no connection still comes back here, behind those before it.
+    for (const parcel of all) send(parcel)
+  }
+
+  const expire = () => {
+    heldTimer = undefined
+    // Ends what is late, and waits on for the rest.
+    release()
+  }
+
+  // Proof
+
+  const prove: RedisNodes["prove"] = (node, done) => {
+    const master = node as Master
+    if (!master.asks) return done(undefined)
+    master.unproven.push(done)
+    // The server may have answered one that is under way before what is to be proved happened.
+    if (!master.proving) askRole(master)
+  }
+
+  const askRole = (master: Master) => {
+    const asked = master.unproven
+    master.unproven = []
+    master.proving = true
+    master.link.commandWhenUp("info", ["replication"], 0, (failure, reply) => {
+      master.proving = false
+      const demoted = failure === undefined && isReplica(reply)
+      if (demoted) refresh(master)
+      const verdict = demoted
+        ? new TransportError({
+            kind: "ConnectionLost",
+            operation: `use ${master.settings.name}`,
+            detail: "this node is a replica now, not the master",
+            hint: "",
+            sent: "unknown"
+          })
+        : failure
+      for (const done of asked) done(verdict)
+      if (master.unproven.length > 0 && !master.proving) askRole(master)
+    })
+  }
+
+  const learn: RedisNodes["learn"] = (text, node) => {
+    const redirect = ClusterMap.readRedirect(text, hostOf(node))
+    if (redirect?.kind !== "MOVED") return false
+    const target = nodeAt(redirect.to)
+    if (target === undefined) return true
+    settleMap(give(redirect.slot, target))
+    // More may have moved.
+    refresh(target)
+    return true
+  }
+
+  return {
+    start: Effect.gen(function* () {
+      apply(yield* ask)
+      started = true
+      const { roleMillis } = settings.defences
+      if (roleMillis === undefined) return
+      pollTimer = setInterval(() => refresh(), roleMillis)
+      pollTimer.unref()
+    }),
+    masters: () => [...known.values()],
+    ownerOf: (slot) => map[slot],
+    uncovered: () => {
+      const slot = map.indexOf(undefined)
+      return slot === -1 ? undefined : slot
+    },
+    send: (slot, name, args, bytes, done) => send({ slot, name, args, bytes, done, redirects: 0, until: undefined }),
+    learn,
+    refresh,
+    prove,
+    close: Effect.suspend(() => {
+      ended ??= RedisLink.closed(settings.name, "no")
+      clearInterval(pollTimer)
+      clearTimeout(lookTimer)
+      clearTimeout(heldTimer)
+      const waiting = held
+      held = []
+      for (const parcel of waiting) parcel.done(ended, undefined, undefined)
+      // What waits behind others ends with them.
+      return Effect.forEach([...known.values()], ({ link }) => link.close, { concurrency: "unbounded", discard: true })
+    })
+  }
+}
+
+/** What may be otherwise at another node, or later. */
+export const passing: ReadonlySet<TransportError["kind"]> = new Set(["Unreachable", "Timeout", "ConnectionLost"])
+
+const isReplica = (info: unknown) => typeof info === "string" && /^role:slave/m.test(info)
+
+const hostOf = ({ settings: { address } }: Node) => ("host" in address ? address.host : "127.0.0.1")
+
+const noCluster = (failure: TransportError) =>
+  /cluster support disabled/i.test(failure.detail)
+    ? new TransportError({
+        kind: "InvalidOptions",
+        operation: failure.operation,
+        detail: "this Redis is no node of a cluster",
+        hint: "Use RedisPubSub",
+        sent: "no"
+      })
+    : failure
