@@ -8,7 +8,7 @@
  * Each Layer holds two connections to each master, one for commands and one to subscribe. A lost one comes back by itself; a
  * subscription follows its slot, to a promoted replica or to another master. Frames of such a gap are lost. Nothing is ever sent twice.
  *
- * The user needs `+ping`, `+info` (without it the receivers count is only a hint), `+cluster|slots`, `+spublish`, `+ssubscribe`,
+ * The user needs `+ping`, `+info` (without it the receivers count is only a hint), `+cluster|slots`, `+cluster|info`, `+spublish`, `+ssubscribe`,
  * `+sunsubscribe` (classic: as for `RedisPubSub`), and the channels.
  */
 import * as Config from "effect/Config"
@@ -67,20 +67,24 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
     }
     const traffic = LinkMetrics.traffic(settings.name, context)
     const threw = Thrown.make(log)
-    const health: ClusterHealth.ClusterHealth = ClusterHealth.make(settings.name, context, () => trouble())
+    const health: ClusterHealth.ClusterHealth = ClusterHealth.make(
+      settings.name,
+      context,
+      (node) => sharded || nodes.ownerOf(home)?.address === node,
+      () => trouble()
+    )
     const starting = makeStarting()
 
     // In classic mode every node does: all channels are said to be in one slot, whose master is used.
     let home = Math.floor(Math.random() * KeySlot.slots)
     const slotOf = sharded ? KeySlot.of : () => home
-    const moveHome = (lost: RedisNodes.Node) => {
-      if (sharded || nodes.ownerOf(home) !== lost) return
+    const moveHome = () => {
       for (let i = 1; i < KeySlot.slots; i++) {
         const slot = (home + i) % KeySlot.slots
-        const node = nodes.ownerOf(slot)
-        if (node === undefined || node === lost || !node.link.isUp()) continue
+        if (nodes.ownerOf(slot)?.link.isUp() !== true || nodes.ownerOf(slot) === nodes.ownerOf(home)) continue
         home = slot
-        return subscriptions.changed()
+        subscriptions.changed()
+        return health.settle()
       }
     }
 
@@ -93,7 +97,9 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
       runFork(close(error))
     }
     const close = (error: TransportError | undefined) =>
-      Effect.suspend(() => Effect.all([nodes.close, subscriptions.close(error)], { concurrency: 2, discard: true }))
+      Effect.suspend(() =>
+        Effect.all([nodes.close(error), subscriptions.close(error)], { concurrency: 2, discard: true })
+      )
     const nodes: RedisNodes.RedisNodes = RedisNodes.make(settings, seeds, at, {
       added: (node) => {
         starting.expect(node.address)
@@ -111,11 +117,12 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
       up: (node) => {
         health.up(node.address, "publisher")
         subscriptions.proceed(node)
+        if (!sharded && nodes.ownerOf(home)?.link.isUp() !== true) moveHome()
       },
       down: (node, error, wasUp) => {
         health.down(node.address, "publisher", error, wasUp)
         starting.settled(node.address, error)
-        moveHome(node)
+        if (!sharded && nodes.ownerOf(home) === node) moveHome()
       },
       gaveUp,
       isLooking: () => health.isMissing() || trouble() !== undefined
@@ -136,7 +143,7 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
         down: (node, error, wasUp) => {
           health.down(node.address, "subscriber", error, wasUp)
           starting.settled(node.address, error)
-          moveHome(node)
+          if (!sharded && nodes.ownerOf(home) === node) moveHome()
         },
         gaveUp
       }

@@ -142,10 +142,7 @@ describe("a cluster under load", () => {
   )
 })
 
-class One extends Service.make(
-  "one",
-  Action.make("ask", { payload: { id: Schema.String }, success: Schema.String })
-) {}
+class One extends Service.make("one", Action.make("ask", { payload: { id: Schema.String }, success: Schema.String })) {}
 
 describe("a shard that is down", () => {
   suspend(

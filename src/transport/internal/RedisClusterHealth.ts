@@ -31,10 +31,11 @@ export interface ClusterHealth {
   readonly closed: () => void
 }
 
-/** Begins as `Connecting`. `trouble` says what is missing besides connections. */
+/** Begins as `Connecting`. `matters` says whether a missing node is one that we need, `trouble` what is missing besides nodes. */
 export const make = (
   name: string,
   context: Context.Context<never>,
+  matters: (node: string) => boolean,
   trouble: () => { readonly error: TransportError; readonly lost: boolean } | undefined
 ): ClusterHealth => {
   const runFork = Effect.runForkWith(context)
@@ -55,7 +56,7 @@ export const make = (
   }
   const settle = () => {
     if (over || !hasStarted) return
-    const [first] = missing.values()
+    const first = [...missing].find(([node]) => matters(node))?.[1]
     const besides = trouble()
     const error = first?.error ?? besides?.error
     const down = first !== undefined || besides?.lost === true

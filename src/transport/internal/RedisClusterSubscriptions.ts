@@ -92,6 +92,8 @@ interface Subscription {
   gaps: number
   readonly link: LinkState.Watched
   readonly waits: Waits.Waits
+  /** It will be asked for later, and a new map is no reason to do it now. */
+  paused: boolean
   retry: NodeJS.Timeout | undefined
   readonly waiting: Set<Confirm>
 }
@@ -280,12 +282,15 @@ export const make = (
       subscription.state = "absent"
       return
     }
-    if (nodes.learn(error.detail, subscriber.node)) {
-      // The map may have changed, and so brought a newer question.
-      if (subscription.state !== "asked" || subscription.home !== subscriber) return
+    if (error.detail.startsWith("MOVED ")) {
       subscription.state = "absent"
-      if (++subscription.redirects <= maxRedirects) return ask(subscription)
-      return askLater(subscription, error, false)
+      // Nodes may send to each other for as long as they disagree.
+      const tired = ++subscription.redirects > maxRedirects
+      if (tired) askLater(subscription, error, false)
+      nodes.learn(error.detail, subscriber.node)
+      // A changed map has asked already.
+      if (!tired && missing(subscription)) ask(subscription)
+      return
     }
     const named = new TransportError({
       kind: error.kind,
@@ -320,11 +325,12 @@ export const make = (
         report.changed(false)
       }
     }
-    if (subscription.retry !== undefined) return
+    if (subscription.paused) return
+    subscription.paused = true
     subscription.waits.next(error, (millis = 0) => {
-      if (ended !== undefined || subscription.retry !== undefined) return
+      if (ended !== undefined || !isCurrent(subscription)) return
       subscription.retry = setTimeout(() => {
-        subscription.retry = undefined
+        subscription.paused = false
         subscription.redirects = 0
         if (isCurrent(subscription) && missing(subscription)) ask(subscription)
       }, millis)
@@ -364,6 +370,7 @@ export const make = (
       link: LinkState.make({ _tag: "Ready", gaps: 0 }),
       // Not the link's schedule, which may end: a right may come back at any time.
       waits: Waits.make(Backoff.reconnect),
+      paused: false,
       retry: undefined,
       waiting: new Set()
     }
@@ -381,7 +388,6 @@ export const make = (
       if (subscription.receivers.length > 0 || map.get(name) !== subscription) return Effect.void
       map.delete(name)
       clearTimeout(subscription.retry)
-      subscription.retry = undefined
       pardon(subscription)
       if (state === "absent" || home === undefined) return Effect.void
       // What comes until Redis has confirmed was counted as received by its sender.
@@ -461,7 +467,7 @@ export const make = (
       const strayed = (subscription: Subscription) => subscription.home !== subscriberOf(subscription)
       if (loseAll(strayed, lostOf("its slot has another master"))) report.changed(true)
       each((subscription) => {
-        if (strayed(subscription) || missing(subscription)) ask(subscription)
+        if (!subscription.paused && (strayed(subscription) || missing(subscription))) ask(subscription)
       })
     },
     trouble: () => {

@@ -70,11 +70,14 @@ export interface RedisNodes {
    * master's subscribers hear the message, a subscription that hears nothing. Without the right to ask: nothing is known, and no error.
    */
   readonly prove: (node: Node, done: (error: TransportError | undefined) => void) => void
-  readonly close: Effect.Effect<void>
+  /** Ends all; what comes later ends with the error, or as closed. */
+  readonly close: (error: TransportError | undefined) => Effect.Effect<void>
 }
 
 /** How often a command is sent on before it ends. */
 const maxRedirects = 8
+/** After so many maps that were older than ours, one is taken all the same: the cluster has been made anew. */
+const maxOlder = 10
 /** A node without slots is kept for so long after the last command that an ASK sent there. */
 const askedMillis = 60_000
 
@@ -207,6 +210,8 @@ export const make = (
   let started = false
   let asking: "node" | "seeds" | undefined
   let askAgain = false
+  let epoch = 0
+  let older = 0
   let turn = 0
   let lookTimer: NodeJS.Timeout | undefined
   let looking = false
@@ -228,11 +233,10 @@ export const make = (
     // Whoever is there knows better than the search among those that were given, which may take long.
     const how = node === undefined ? "seeds" : "node"
     asking = how
-    const heard = (ranges: ReadonlyArray<ClusterMap.Range> | undefined) => {
+    const heard = (view: View | undefined) => {
       if (ended !== undefined || asking !== how) return
       asking = undefined
-      // A node that has forgotten everybody says that nobody has anything: the last map is the better guess.
-      if (ranges !== undefined && ranges.length > 0) apply(ranges)
+      if (view !== undefined && isNews(view, how)) apply(view.ranges)
       if (askAgain) {
         askAgain = false
         refresh()
@@ -240,12 +244,20 @@ export const make = (
       look()
     }
     if (node !== undefined) {
-      node.link.commandWhenUp("cluster", ["slots"], 0, (failure, reply) =>
-        heard(failure === undefined ? ClusterMap.readSlots(reply, hostOf(node)) : undefined)
-      )
+      askView(node.link, hostOf(node), (_error, view) => heard(view))
       return
     }
     Effect.runFork(Effect.match(ask, { onSuccess: heard, onFailure: () => heard(undefined) }))
+  }
+
+  // A master that is cut off from the others goes on telling what was true before they chose another one. Their epoch is higher.
+  const isNews = (view: View, how: "node" | "seeds") => {
+    // A node that has forgotten everybody says that nobody has anything: the last map is the better guess.
+    if (view.ranges.length === 0) return false
+    if (how === "node" && view.epoch < epoch && ++older < maxOlder) return false
+    older = 0
+    epoch = view.epoch
+    return true
   }
 
   // While something is missing; with growing waits, and one at a time.
@@ -261,7 +273,7 @@ export const make = (
     })
   }
 
-  const ask: Effect.Effect<ReadonlyArray<ClusterMap.Range>, TransportError> = Effect.gen(function* () {
+  const ask: Effect.Effect<View, TransportError> = Effect.gen(function* () {
     let first: TransportError | undefined
     for (const seed of seeds) {
       const own = at(seed)
@@ -279,12 +291,11 @@ export const make = (
           ({ kind }) => kind === "ConnectionLost",
           (failure) => Effect.flip(redisGreeting.explain(own, failure))
         ),
-        Effect.callback<ReadonlyArray<ClusterMap.Range>, TransportError>((resume) =>
-          link.commandWhenUp("cluster", ["slots"], 0, (failure, reply) => {
+        Effect.callback<View, TransportError>((resume) =>
+          askView(link, seed.host, (failure, view) => {
             if (failure !== undefined) return resume(Effect.fail(noCluster(failure)))
-            const ranges = ClusterMap.readSlots(reply, seed.host)
             resume(
-              ranges === undefined || ranges.length === 0
+              view === undefined || view.ranges.length === 0
                 ? Effect.fail(
                     error(
                       "Unreachable",
@@ -293,7 +304,7 @@ export const make = (
                       "Is the cluster formed?"
                     )
                   )
-                : Effect.succeed(ranges)
+                : Effect.succeed(view)
             )
           })
         )
@@ -464,7 +475,9 @@ export const make = (
 
   return {
     start: Effect.gen(function* () {
-      apply(yield* ask)
+      const view = yield* ask
+      epoch = view.epoch
+      apply(view.ranges)
       started = true
       const { roleMillis } = settings.defences
       if (roleMillis === undefined) return
@@ -481,18 +494,44 @@ export const make = (
     learn,
     refresh,
     prove,
-    close: Effect.suspend(() => {
-      ended ??= RedisLink.closed(settings.name, "no")
-      clearInterval(pollTimer)
-      clearTimeout(lookTimer)
-      clearTimeout(heldTimer)
-      const waiting = held
-      held = []
-      for (const parcel of waiting) parcel.done(ended, undefined, undefined)
-      // What waits behind others ends with them.
-      return Effect.forEach([...known.values()], ({ link }) => link.close, { concurrency: "unbounded", discard: true })
-    })
+    close: (error) =>
+      Effect.suspend(() => {
+        ended ??= error ?? RedisLink.closed(settings.name, "no")
+        clearInterval(pollTimer)
+        clearTimeout(lookTimer)
+        clearTimeout(heldTimer)
+        const waiting = held
+        held = []
+        for (const parcel of waiting) parcel.done(ended, undefined, undefined)
+        // What waits behind others ends with them.
+        return Effect.forEach([...known.values()], ({ link }) => link.close, {
+          concurrency: "unbounded",
+          discard: true
+        })
+      })
   }
+}
+
+/** What one node thinks, and how far it has followed the others' decisions. */
+interface View {
+  readonly ranges: ReadonlyArray<ClusterMap.Range>
+  /** 0 where the user may not ask. */
+  readonly epoch: number
+}
+
+const askView = (
+  link: RedisLink.RedisLink,
+  host: string,
+  done: (error: TransportError | undefined, view: View | undefined) => void
+) => {
+  let epoch = 0
+  link.commandWhenUp("cluster", ["info"], 0, (_error, reply) => {
+    epoch = typeof reply === "string" ? Number(/^cluster_current_epoch:(\d+)/m.exec(reply)?.[1] ?? 0) : 0
+  })
+  link.commandWhenUp("cluster", ["slots"], 0, (error, reply) => {
+    const ranges = error === undefined ? ClusterMap.readSlots(reply, host) : undefined
+    done(error, ranges === undefined ? undefined : { ranges, epoch })
+  })
 }
 
 /** What may be otherwise at another node, or later. */
