@@ -6,12 +6,16 @@
  * real time, also in `it.effect`. Needs Redis 7, or Valkey.
  */
 import { randomBytes } from "node:crypto"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as KeySlot from "../transport/KeySlot.ts"
+import * as Certificates from "./internal/Certificates.ts"
 import * as FreePort from "./internal/FreePort.ts"
 import * as Machine from "./internal/Machine.ts"
 import { RedisServerError } from "./internal/RedisServerError.ts"
@@ -39,6 +43,8 @@ export class RedisClusterServer extends Context.Service<
     /** All members, the first masters first. */
     readonly members: ReadonlyArray<Member>
     readonly password: string | undefined
+    /** Set for the variant with TLS. The `server` of a member still says its port for plain text. */
+    readonly tls: RedisServer.Tls | undefined
     /** E.g. `7.0.15`. */
     readonly version: string
     /** The slot of a key or a sharded channel, 0 to 16,383. */
@@ -75,6 +81,8 @@ export interface Options {
   readonly password?: string
   readonly acl?: ReadonlyArray<string>
   readonly program?: string
+  /** The ports in `nodes` speak TLS, and so do the nodes among themselves, with certificates made by `openssl`. */
+  readonly tls?: boolean
 }
 
 const limit = "60 seconds"
@@ -101,15 +109,21 @@ export const make = Effect.fnUntraced(function* (
     ...["--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no"],
     ...["--repl-diskless-sync-delay", "0", "--masteruser", peer, "--masterauth", secret]
   ]
-  const started = Effect.flatMap(FreePort.find, (busPort) =>
+  const secured = options.tls === true ? yield* certificates : undefined
+  const started = Effect.flatMap(Effect.all([FreePort.find, FreePort.find]), ([busPort, tlsPort]) =>
     Effect.map(
       RedisServer.make({
-        args: [...settings, "--cluster-port", String(busPort), ...(options.args ?? [])],
+        args: [
+          ...settings,
+          ...["--cluster-port", String(busPort)],
+          ...(secured === undefined ? [] : ["--tls-port", String(tlsPort), ...secured.args]),
+          ...(options.args ?? [])
+        ],
         acl: [`user ${peer} on >${secret} ~* &* +@all`, ...(options.acl ?? [])],
         ...(options.password === undefined ? {} : { password: options.password }),
         ...(options.program === undefined ? {} : { program: options.program })
       }),
-      (server) => ({ server, busPort })
+      (server) => ({ server, busPort, port: secured === undefined ? server.port : tlsPort })
     )
   ).pipe(Effect.retry({ times: 4, while: (error) => /address already in use/i.test(error.detail) }))
   const count = masterCount * (1 + replicaCount)
@@ -121,6 +135,10 @@ export const make = Effect.fnUntraced(function* (
     Effect.map(server.command("CLUSTER", "MYID"), (id): Member => ({ id: String(id), server }))
   )
   const first = members.slice(0, masterCount)
+  const addressOf = ({ id, server }: Member) => ({
+    host: server.host,
+    port: servers[members.findIndex((member) => member.id === id)]!.port
+  })
 
   /** Who can be asked: the others are killed or frozen, and may come back. */
   const living = Effect.map(
@@ -175,7 +193,7 @@ export const make = Effect.fnUntraced(function* (
       const found: Array<Member> = []
       for (const { member } of yield* living) {
         const info = String(yield* member.server.command("INFO", "replication"))
-        if (info.includes("role:slave") && info.includes(`master_port:${master.server.port}\r`)) found.push(member)
+        if (info.includes("role:slave") && info.includes(`master_port:${addressOf(master).port}\r`)) found.push(member)
       }
       return found
     })
@@ -194,8 +212,8 @@ export const make = Effect.fnUntraced(function* (
     { concurrency: count }
   )
   const [seed, ...others] = servers
-  yield* Effect.forEach(others, ({ busPort, server }) =>
-    seed!.server.command("CLUSTER", "MEET", server.host, server.port, busPort)
+  yield* Effect.forEach(others, ({ busPort, port, server }) =>
+    seed!.server.command("CLUSTER", "MEET", server.host, port, busPort)
   )
   yield* agreed(() => true, "form a cluster")
   for (const [i, { server }] of members.slice(masterCount).entries()) {
@@ -232,7 +250,7 @@ export const make = Effect.fnUntraced(function* (
       if (from.id === to.id) return { finish: Effect.void }
       yield* to.server.command("CLUSTER", "SETSLOT", slot, "IMPORTING", from.id)
       yield* from.server.command("CLUSTER", "SETSLOT", slot, "MIGRATING", to.id)
-      const { host, port } = to.server
+      const { host, port } = addressOf(to)
       const moveKeys = Effect.gen(function* () {
         for (;;) {
           const keys = (yield* from.server.command("CLUSTER", "GETKEYSINSLOT", slot, 100)) as ReadonlyArray<string>
@@ -251,9 +269,10 @@ export const make = Effect.fnUntraced(function* (
     })
 
   return {
-    nodes: members.map(({ server: { host, port } }) => ({ host, port })),
+    nodes: members.map(addressOf),
     members,
     password: options.password,
+    tls: secured?.tls,
     version: members[0]!.server.version,
     slotOf: KeySlot.of,
     masters: Effect.map(owners, (view) => {
@@ -288,6 +307,25 @@ export const make = Effect.fnUntraced(function* (
     beginMove,
     moveSlot: (slot, to) => Effect.flatMap(beginMove(slot, to), ({ finish }) => finish)
   }
+})
+
+// One authority for all: they check each other's certificates.
+const certificates = Effect.gen(function* () {
+  const folder = yield* Effect.acquireRelease(
+    Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "fiberbus-cluster-"))),
+    (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true, force: true }))
+  )
+  const made = yield* Effect.mapError(Certificates.make(Machine.current(), folder), ({ detail }) =>
+    failed("form a cluster", `no certificates for TLS: ${detail}`)
+  )
+  const tls: RedisServer.Tls = { ca: made.ca, caFile: made.caFile, cert: made.clientCert, key: made.clientKey }
+  const args = [
+    ...["--tls-ca-cert-file", made.caFile, "--tls-cert-file", made.serverCertFile],
+    ...["--tls-key-file", made.serverKeyFile, "--tls-client-cert-file", Path.join(folder, "client.crt")],
+    ...["--tls-client-key-file", Path.join(folder, "client.key"), "--tls-auth-clients", "no"],
+    ...["--tls-cluster", "yes", "--tls-replication", "yes"]
+  ]
+  return { tls, args }
 })
 
 const failed = (doing: string, detail: string) =>

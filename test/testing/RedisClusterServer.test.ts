@@ -123,6 +123,33 @@ describe("RedisClusterServer", () => {
     90_000
   )
 
+  it.live(
+    "speaks TLS, to clients and within",
+    () =>
+      Effect.gen(function* () {
+        const cluster = yield* RedisClusterServer.make({ tls: true, replicas: 1 })
+        const { port } = cluster.nodes[0]!
+        assert.notStrictEqual(port, cluster.members[0]!.server.port)
+        const slots = yield* Effect.promise(async () => {
+          const redis = new Redis(port, "127.0.0.1", {
+            tls: { ca: cluster.tls!.ca },
+            retryStrategy: () => null,
+            replyMapping: "legacy"
+          })
+          return redis.cluster("SLOTS").finally(() => redis.disconnect())
+        })
+        const ports = slots.map(([, , master]) => master![1])
+        const tlsPorts = cluster.nodes.map((node) => node.port)
+        assert.isTrue(ports.every((port) => tlsPorts.includes(port)))
+        const before = yield* cluster.ownerOf("a-key")
+        yield* before.server.command("SET", "a-key", "value")
+        const other = (yield* cluster.masters).find(({ id }) => id !== before.id)!
+        yield* cluster.moveSlot(cluster.slotOf("a-key"), other)
+        assert.strictEqual(yield* other.server.command("GET", "a-key"), "value")
+      }).pipe(Effect.scoped),
+    90_000
+  )
+
   it.live("leaves nothing behind its Scope", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()

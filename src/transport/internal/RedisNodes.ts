@@ -210,6 +210,9 @@ export const make = (
   let started = false
   let asking: "node" | "seeds" | undefined
   let askAgain = false
+  let preferred: Node | undefined
+  /** Slots that were told of one by one: a map that was asked for before does not have them. */
+  let lessons = 0
   let epoch = 0
   let older = 0
   let turn = 0
@@ -228,18 +231,22 @@ export const make = (
     const node = prefer?.link.isUp() === true ? prefer : someUp()
     if (asking === "node" || (asking === "seeds" && node === undefined)) {
       askAgain = true
+      preferred = prefer ?? preferred
       return
     }
     // Whoever is there knows better than the search among those that were given, which may take long.
     const how = node === undefined ? "seeds" : "node"
     asking = how
+    const asked = lessons
     const heard = (view: View | undefined) => {
       if (ended !== undefined || asking !== how) return
       asking = undefined
-      if (view !== undefined && isNews(view, how)) apply(view.ranges)
+      if (view !== undefined && asked === lessons && isNews(view, how)) apply(view.ranges)
       if (askAgain) {
+        const next = preferred
         askAgain = false
-        refresh()
+        preferred = undefined
+        refresh(next)
       }
       look()
     }
@@ -467,6 +474,7 @@ export const make = (
     if (redirect?.kind !== "MOVED") return false
     const target = nodeAt(redirect.to)
     if (target === undefined) return true
+    lessons++
     settleMap(give(redirect.slot, target))
     // More may have moved.
     refresh(target)
