@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Fiber, Layer, Logger, Schema } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Logger, Schedule, Schema } from "effect"
 import { Action, Caller, Handlers, Service, Transport } from "fiberbus"
 import { RedisClusterServer } from "fiberbus/testing"
 import * as RedisCluster from "fiberbus/transport/RedisCluster"
@@ -214,14 +214,21 @@ describe("a shard that is down", () => {
       const lines: Array<string> = []
       const logger = Logger.make(({ message }) => void lines.push(String(message)))
       const cluster = yield* RedisClusterServer.make()
-      const here = yield* RedisCluster.make({ nodes: cluster.nodes, ...short }).pipe(
+      const attempts = { count: 0, dozens: Deferred.makeUnsafe<void>() }
+      const reconnect = Schedule.spaced("20 millis").pipe(
+        Schedule.tap(() =>
+          Effect.sync(() => {
+            if (++attempts.count === 60) Deferred.doneUnsafe(attempts.dozens, Effect.void)
+          })
+        )
+      )
+      const here = yield* RedisCluster.make({ nodes: cluster.nodes, reconnect, ...short }).pipe(
         Effect.provide(Logger.layer([logger]))
       )
       const owner = yield* cluster.ownerOf("one")
       yield* owner.server.kill
       yield* untilState(here, Account.isDown)
-      // Dozens of attempts to reconnect.
-      yield* Effect.sleep("3 seconds")
+      yield* Deferred.await(attempts.dozens)
       const during = lines.length
       assert.isAtLeast(during, 1)
       assert.isAtMost(during, 3)

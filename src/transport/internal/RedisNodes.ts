@@ -78,6 +78,8 @@ export interface RedisNodes {
 const maxRedirects = 8
 /** After so many maps that were older than ours, one is taken all the same: the cluster has been made anew. */
 const maxOlder = 10
+/** How soon a master that would not take a command is asked again. */
+const restMillis = 50
 /** A node without slots is kept for so long after the last command that an ASK sent there. */
 const askedMillis = 60_000
 
@@ -94,7 +96,7 @@ interface Parcel {
 
 /** What a slot's present master has not answered yet, and what must wait for that. */
 interface Flight {
-  readonly node: Node
+  readonly node: Master
   count: number
   /** Sent on by the old master; they come first. */
   readonly redirected: Array<Parcel>
@@ -124,8 +126,11 @@ export const make = (
   const map: Array<Master | undefined> = new Array(KeySlot.slots).fill(undefined)
   const flights = new Map<number, Flight>()
   let held: Array<Parcel> = []
+  /** Their slots: what comes later waits behind them. */
+  const heldOf = new Set<number>()
   let waitingBytes = 0
   let heldTimer: NodeJS.Timeout | undefined
+  let restTimer: NodeJS.Timeout | undefined
   let ended: TransportError | undefined
 
   const error = (kind: TransportError["kind"], operation: string, detail: string, hint = "", sent = "no" as const) =>
@@ -334,7 +339,7 @@ export const make = (
     if (flight !== undefined && (flight.redirected.length > 0 || flight.behind.length > 0 || flight.node !== node)) {
       return wait(flight.behind, parcel)
     }
-    if (node === undefined || !node.link.isUp()) return hold(parcel, node)
+    if (node === undefined || !node.link.isUp() || heldOf.has(parcel.slot)) return hold(parcel, node)
     if (node.link.bytesInFlight() + parcel.bytes > settings.maxBytesInFlight) {
       return parcel.done(overloaded(node), undefined, node)
     }
@@ -368,7 +373,15 @@ export const make = (
     const { node } = flight
     const redirect = failure === undefined ? undefined : ClusterMap.readRedirect(failure.detail, hostOf(node))
     if (redirect === undefined) {
-      if (failure?.detail.startsWith("CLUSTERDOWN")) refresh()
+      if (failure?.detail.startsWith("CLUSTERDOWN")) {
+        // Not executed. A master says so until it has met the others again.
+        refresh()
+        restTimer ??= setTimeout(() => {
+          restTimer = undefined
+          release()
+        }, restMillis)
+        return hold(parcel, node, failure)
+      }
       return parcel.done(failure, reply, node)
     }
     if (++parcel.redirects > maxRedirects) {
@@ -404,7 +417,7 @@ export const make = (
 
   // Waiting for a connection
 
-  const hold = (parcel: Parcel, node: Master | undefined) => {
+  const hold = (parcel: Parcel, node: Master | undefined, reason?: TransportError) => {
     if (node === undefined) refresh()
     const limits = settings.whileDown
     const now = performance.now()
@@ -414,18 +427,26 @@ export const make = (
       held.length >= limits.calls ||
       waitingBytes + parcel.bytes > settings.maxBytesInFlight
     ) {
-      return parcel.done(node?.link.refusal() ?? unowned(parcel.slot), undefined, node)
+      return parcel.done(reason ?? (node === undefined ? unowned(parcel.slot) : absent(node)), undefined, node)
     }
+    heldOf.add(parcel.slot)
     parcel.until ??= now + limits.millis
     waitingBytes += parcel.bytes
     held.push(parcel)
     heldTimer ??= setTimeout(expire, Math.max(1, parcel.until - now))
   }
 
+  // One that is there has others waiting for it.
+  const absent = (node: Node) =>
+    node.link.isUp()
+      ? error("Unreachable", `send over ${node.settings.name}`, "it does not take commands at the moment", "Try again")
+      : node.link.refusal()
+
   const release = () => {
     if (held.length === 0) return
     const all = held
     held = []
+    heldOf.clear()
     for (const parcel of all) waitingBytes -= parcel.bytes
     // What has no connection still comes back here, behind those before it.
     for (const parcel of all) send(parcel)
@@ -508,6 +529,7 @@ export const make = (
         clearInterval(pollTimer)
         clearTimeout(lookTimer)
         clearTimeout(heldTimer)
+        clearTimeout(restTimer)
         const waiting = held
         held = []
         for (const parcel of waiting) parcel.done(ended, undefined, undefined)
