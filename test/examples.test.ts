@@ -321,6 +321,12 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "share leaves nothing open: yes"
   ],
   // How many, and which seed, follows from every frame that is sent.
+  "42_cluster.ts": [
+    "masters   3, receivers are exact",
+    "mug       300 cents",
+    "failover  the service has followed its channel",
+    "teapot    600 cents"
+  ],
   "39_simulation.ts": [
     "1100 calls in 100 runs, and every promise was kept",
     /^ {2}Success {10}\d+$/,

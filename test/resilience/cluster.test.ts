@@ -28,9 +28,13 @@ const backWithin = (account: Effect.Success<ReturnType<typeof Account.make>>, at
   })
 
 describe("a cluster under load", () => {
-  for (const how of ["kill", "pause", "failover"] as const) {
+  for (const [how, fate] of [
+    ["kill", "killed"],
+    ["pause", "frozen"],
+    ["failover", "relieved by CLUSTER FAILOVER"]
+  ] as const) {
     suspend(
-      `the service's master is ${{ kill: "killed", pause: "frozen", failover: "relieved by CLUSTER FAILOVER" }[how]}: typed outcomes during it, back without help`,
+      `the service's master is ${fate}: typed outcomes during it, back without help`,
       Effect.gen(function* () {
         const cluster = yield* RedisClusterServer.make({ replicas: 1, nodeTimeout: 1000 })
         const here = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
