@@ -103,6 +103,7 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
     const nodes: RedisNodes.RedisNodes = RedisNodes.make(settings, seeds, at, {
       added: (node) => {
         starting.expect(node.address)
+        health.added(node.address)
         subscriptions.added(node)
       },
       removed: (node) => {

@@ -496,3 +496,54 @@ describe("RedisCluster among nodes that do not agree", () => {
     })
   )
 })
+
+describe("RedisCluster that is told of a slot's leaving", () => {
+  live(
+    "as soon as it has subscribed, asks again, and hears",
+    Effect.gen(function* () {
+      const node = yield* StandIn.make
+      node.masters = [node.port]
+      const subscribed = `*3\r\n${StandIn.bulk("ssubscribe")}${StandIn.bulk("line")}:1\r\n`
+      const left = `*3\r\n${StandIn.bulk("sunsubscribe")}${StandIn.bulk("line")}:0\r\n`
+      let times = 0
+      node.says.set("ssubscribe", () => (++times === 1 ? subscribed + left : subscribed))
+      const bus = yield* unhurried(RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: node.port }], ...short }))
+      const frames = yield* hear(bus, "line")
+      assert.strictEqual(times, 2)
+      node.push(`*3\r\n${StandIn.bulk("smessage")}${StandIn.bulk("line")}${StandIn.bulk("x")}`)
+      yield* until(() => frames.length === 1)
+      assert.strictEqual(bus.state.gaps, 0)
+      // Once it is confirmed, that is a gap.
+      const back = yield* Effect.forkChild(
+        untilState(bus, (state) => state.gaps === 1 && isReady(state)),
+        { startImmediately: true }
+      )
+      node.push(left)
+      yield* Fiber.join(back)
+      assert.strictEqual(times, 3)
+    })
+  )
+})
+
+describe("RedisCluster whose schedule of reconnects ends", () => {
+  live(
+    "is closed, and says why",
+    Effect.gen(function* () {
+      const cluster = yield* RedisClusterServer.make()
+      const bus = yield* RedisCluster.make({
+        nodes: cluster.nodes,
+        reconnect: Schedule.spaced("10 millis").pipe(Schedule.upTo({ times: 2 })),
+        ...short
+      })
+      const closed = yield* Effect.forkChild(
+        untilState(bus, (state) => state._tag === "Closed"),
+        { startImmediately: true }
+      )
+      yield* cluster.members[0]!.server.kill
+      const state = yield* Fiber.join(closed)
+      assert.isTrue(state._tag === "Closed" && state.error?.kind === "Closed")
+      const error = yield* Effect.flip(publish(bus, "line", "x"))
+      assert.include(error.detail, "given up")
+    })
+  )
+})

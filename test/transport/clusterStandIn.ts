@@ -12,19 +12,23 @@ export interface StandIn {
   masters: ReadonlyArray<number>
   epoch: number
   role: "master" | "slave"
-  /** Sends to all that are connected. */
+  /** Sends to all that have subscribed. */
   readonly push: (text: string) => void
 }
 
-const bulk = (text: string) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`
+export const bulk = (text: string) => `$${Buffer.byteLength(text)}\r\n${text}\r\n`
 
 export const make = Effect.acquireRelease(
   Effect.callback<StandIn & { readonly close: () => void }>((resume) => {
     const sockets = new Set<Net.Socket>()
+    const subscribers = new Set<Net.Socket>()
     const server = Net.createServer((socket) => {
       sockets.add(socket)
       socket.on("error", () => {})
-      socket.on("close", () => sockets.delete(socket))
+      socket.on("close", () => {
+        sockets.delete(socket)
+        subscribers.delete(socket)
+      })
       let text = ""
       let subscribed = false
       socket.on("data", (chunk) => {
@@ -37,7 +41,10 @@ export const make = Effect.acquireRelease(
           if (parts.length <= length) return
           const args = parts.slice(1, length).filter((_, i) => i % 2 === 1)
           text = parts.slice(length).join("\r\n")
-          if (args[0]!.toLowerCase() === "ssubscribe") subscribed = true
+          if (args[0]!.toLowerCase() === "ssubscribe") {
+            subscribed = true
+            subscribers.add(socket)
+          }
           socket.write(answer(args, subscribed))
         }
       })
@@ -50,7 +57,7 @@ export const make = Effect.acquireRelease(
       epoch: 1,
       role: "master",
       push: (text) => {
-        for (const socket of sockets) socket.write(text)
+        for (const socket of subscribers) socket.write(text)
       },
       close: () => {
         server.close()

@@ -7,13 +7,15 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as LinkMetrics from "../LinkMetrics.ts"
 import * as LinkState from "../LinkState.ts"
-import type { TransportError } from "../Transport.ts"
+import { TransportError } from "../Transport.ts"
 import type { Connection } from "./RedisHealth.ts"
 
 /** @see {@link make} */
 export interface ClusterHealth {
   readonly state: () => LinkState.LinkState
   readonly watch: LinkState.Watched["watch"]
+  /** A node has become a master, and is not connected yet. */
+  readonly added: (node: string) => void
   readonly up: (node: string, connection: Connection) => void
   readonly down: (node: string, connection: Connection, error: TransportError, wasUp: boolean) => void
   /** A node is no concern of ours any more. */
@@ -78,6 +80,16 @@ export const make = (
   return {
     state: link.current,
     watch: link.watch,
+    added: (node) => {
+      missing.set(node, {
+        error: connecting(node),
+        connections: new Set(["publisher", "subscriber"]),
+        lost: new Set(),
+        told: new Set(),
+        silent: true
+      })
+      settle()
+    },
     up: (node, connection) => {
       const before = missing.get(node)
       if (before === undefined) return
@@ -85,15 +97,21 @@ export const make = (
       if (before.lost.has(connection)) count(LinkMetrics.reconnects, { connection })
       if (before.connections.size > 0) return
       missing.delete(node)
-      if (hasStarted)
+      if (hasStarted && !before.silent)
         log(Effect.logInfo(`Redis: connected to ${node} of ${name}${before.lost.size > 0 ? " again" : ""}`))
       settle()
     },
     down: (node, connection, error, wasUp) => {
       const before = missing.get(node)
-      if (before === undefined) {
-        const first: Missing = { error, connections: new Set([connection]), lost: new Set(), told: new Set() }
-        if (wasUp) first.lost.add(connection)
+      if (before === undefined || before.silent) {
+        const first: Missing = {
+          error,
+          connections: before?.connections ?? new Set(),
+          lost: new Set(wasUp ? [connection] : []),
+          told: new Set(),
+          silent: false
+        }
+        first.connections.add(connection)
         missing.set(node, first)
         if (hasStarted && !over)
           log(Effect.logWarning(`Redis: lost ${node} of ${name}, reconnecting. ${error.message}`))
@@ -114,7 +132,7 @@ export const make = (
     forget: (node) => {
       const before = missing.get(node)
       missing.delete(node)
-      if (before !== undefined && hasStarted && !over) {
+      if (before?.silent === false && hasStarted && !over) {
         log(Effect.logInfo(`Redis: ${node} of ${name} is a master no more, and not missed`))
       }
       settle()
@@ -148,4 +166,15 @@ interface Missing {
   readonly connections: Set<Connection>
   readonly lost: Set<Connection>
   readonly told: Set<TransportError["kind"]>
+  /** On its way for the first time: no line has told of it. */
+  readonly silent: boolean
 }
+
+const connecting = (node: string) =>
+  new TransportError({
+    kind: "ConnectionLost",
+    operation: `use ${node}`,
+    detail: "not connected yet",
+    hint: "",
+    sent: "no"
+  })

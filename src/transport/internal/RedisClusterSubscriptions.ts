@@ -192,8 +192,7 @@ export const make = (
 
   // The event does not say which; the client's own set does.
   const evicted = (subscriber: Subscriber, client: Redis) => {
-    const kept = client.condition?.subscriber
-    const names = new Set(kept ? kept.channels("ssubscribe") : [])
+    const names = heardBy(client)
     const gone: Array<Subscription> = []
     each((subscription) => {
       const { home, name, state } = subscription
@@ -206,6 +205,14 @@ export const make = (
     nodes.refresh(subscriber.node)
     for (const subscription of gone) if (subscription.state === "absent") ask(subscription)
   }
+
+  const gone = new TransportError({
+    kind: "ConnectionLost",
+    operation: `listen to ${settings.name}`,
+    detail: "the slot left as soon as it was subscribed",
+    hint: "",
+    sent: "unknown"
+  })
 
   const lostOf = (detail: string) =>
     new TransportError({
@@ -262,6 +269,12 @@ export const make = (
           subscription.state = "absent"
           subscriber.link.command(unverb(subscription.target), [subscription.name], 0, () => {})
           return askLater(subscription, error, false)
+        }
+        // The slot may have left since.
+        const { client } = subscriber
+        if (sharded && client !== undefined && !heardBy(client).has(subscription.name)) {
+          subscription.state = "absent"
+          return ++subscription.redirects <= maxRedirects ? ask(subscription) : askLater(subscription, gone, false)
         }
         subscription.state = "confirmed"
         subscription.redirects = 0
@@ -495,6 +508,12 @@ export const make = (
         })
       })
   }
+}
+
+const heardBy = (client: Redis): ReadonlySet<string> => {
+  const kept = client.condition?.subscriber
+  // A plain object keeps them, which cannot have this one.
+  return new Set(kept ? [...kept.channels("ssubscribe"), "__proto__"] : [])
 }
 
 const missing = ({ state }: Subscription) => state === "absent" || state === "unsure"

@@ -8,6 +8,7 @@
  */
 import { performance } from "node:perf_hooks"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as Backoff from "../Backoff.ts"
 import * as KeySlot from "../KeySlot.ts"
 import { TransportError } from "../Transport.ts"
@@ -214,6 +215,7 @@ export const make = (
 
   let started = false
   let asking: "node" | "seeds" | undefined
+  let search: Fiber.Fiber<void> | undefined
   let askAgain = false
   let preferred: Node | undefined
   /** Slots that were told of one by one: a map that was asked for before does not have them. */
@@ -259,7 +261,7 @@ export const make = (
       askView(node.link, hostOf(node), (_error, view) => heard(view))
       return
     }
-    Effect.runFork(Effect.match(ask, { onSuccess: heard, onFailure: () => heard(undefined) }))
+    search = Effect.runFork(Effect.match(ask, { onSuccess: heard, onFailure: () => heard(undefined) }))
   }
 
   // A master that is cut off from the others goes on telling what was true before they chose another one. Their epoch is higher.
@@ -530,6 +532,7 @@ export const make = (
         clearTimeout(lookTimer)
         clearTimeout(heldTimer)
         clearTimeout(restTimer)
+        search?.interruptUnsafe()
         const waiting = held
         held = []
         for (const parcel of waiting) parcel.done(ended, undefined, undefined)
