@@ -10,6 +10,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
@@ -146,7 +147,7 @@ export const make = Effect.fnUntraced(function* (
       members,
       (member) =>
         member.server.command("CLUSTER", "INFO").pipe(
-          Effect.timeoutOption("500 millis"),
+          Effect.timeoutOption("1 second"),
           Effect.map((info) => (info._tag === "Some" ? [{ member, info: String(info.value) }] : [])),
           Effect.catch(() => Effect.succeed([]))
         ),
@@ -163,7 +164,11 @@ export const make = Effect.fnUntraced(function* (
       }
       return owners
     })
-  const agreed = (what: (owners: ReadonlyMap<number, string>) => boolean, doing: string) =>
+  const agreed = (
+    what: (owners: ReadonlyMap<number, string>) => boolean,
+    doing: string,
+    duration: Duration.Input = limit
+  ) =>
     Effect.gen(function* () {
       const alive = yield* living
       if (alive.length === 0) return yield* failed(doing, "no member answers")
@@ -182,7 +187,7 @@ export const make = Effect.fnUntraced(function* (
       }
       if (!what(view!)) return yield* failed(doing, "it has not happened yet")
       return view!
-    }).pipe(Effect.retry(Schedule.spaced("25 millis").pipe(Schedule.upTo({ duration: limit }))), Machine.onRealTime)
+    }).pipe(Effect.retry(Schedule.spaced("25 millis").pipe(Schedule.upTo({ duration }))), Machine.onRealTime)
   const byId = (id: string | undefined, doing: string) => {
     const found = members.find((member) => member.id === id)
     return found === undefined ? failed(doing, "the owner is none of the members") : Effect.succeed(found)
@@ -196,7 +201,7 @@ export const make = Effect.fnUntraced(function* (
         if (info.includes("role:slave") && info.includes(`master_port:${addressOf(master).port}\r`)) found.push(member)
       }
       return found
-    })
+    }).pipe(Machine.onRealTime)
 
   // Each has its own epoch from the beginning: else they would have to sort that out first.
   yield* Effect.forEach(
@@ -289,8 +294,10 @@ export const make = Effect.fnUntraced(function* (
         if (replica === undefined) return yield* failed(doing, "it has no replica that answers")
         const had = [...(yield* owners)].find(([, id]) => id === master.id)?.[0]
         if (had === undefined) return yield* failed(doing, "it has no slots")
-        yield* replica.server.command("CLUSTER", "FAILOVER")
-        yield* agreed((view) => view.get(had) === replica.id, doing)
+        // On a busy machine a failover may time out on its own side, which nobody is told.
+        const ask = Effect.ignore(replica.server.command("CLUSTER", "FAILOVER"))
+        const done = agreed((view) => view.get(had) === replica.id, doing, "10 seconds")
+        yield* Effect.retry(Effect.andThen(ask, done), { times: 5 })
         return replica
       }),
     promoted: (master) =>

@@ -36,7 +36,7 @@ describe("a cluster under load", () => {
     suspend(
       `the service's master is ${fate}: typed outcomes during it, back without help`,
       Effect.gen(function* () {
-        const cluster = yield* RedisClusterServer.make({ replicas: 1, nodeTimeout: 1000 })
+        const cluster = yield* RedisClusterServer.make({ replicas: 1 })
         const here = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
         const there = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
         assert.strictEqual(here.capabilities.receivers, "exact")

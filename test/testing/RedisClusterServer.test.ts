@@ -68,7 +68,7 @@ describe("RedisClusterServer", () => {
     "fails over by hand, and to the replica of a master that was killed; both come back as replicas",
     () =>
       Effect.gen(function* () {
-        const cluster = yield* RedisClusterServer.make({ replicas: 1, nodeTimeout: 1000 })
+        const cluster = yield* RedisClusterServer.make({ replicas: 1 })
         assert.lengthOf(cluster.nodes, 6)
         const before = yield* cluster.ownerOf("a-key")
         const after = yield* cluster.failover(before)
