@@ -10,7 +10,6 @@ import * as Account from "./account.ts"
 
 const { isReady, untilState } = Account
 const outcomes = ["ConnectionLost", "TransportError", "NoResponders", "DeadlineExceeded"] as const
-const short = { commandTimeout: "300 millis", connectTimeout: "1 second" } as const
 
 const suspend = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
   it.live(name, () => Effect.scoped(effect as Effect.Effect<A, E>).pipe(Effect.provide(Logger.layer([]))), 120_000)
@@ -37,8 +36,8 @@ describe("a cluster under load", () => {
       `the service's master is ${fate}: typed outcomes during it, back without help`,
       Effect.gen(function* () {
         const cluster = yield* RedisClusterServer.make({ replicas: 1 })
-        const here = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
-        const there = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const there = yield* RedisCluster.make({ nodes: cluster.nodes })
         assert.strictEqual(here.capabilities.receivers, "exact")
         const account = yield* Account.make(here, there)
         yield* account.allSucceed(100)
@@ -78,8 +77,8 @@ describe("a cluster under load", () => {
     "the service's slot moves to and fro: typed outcomes during it, and subscriptions that follow",
     Effect.gen(function* () {
       const cluster = yield* RedisClusterServer.make()
-      const here = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
-      const there = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
+      const here = yield* RedisCluster.make({ nodes: cluster.nodes })
+      const there = yield* RedisCluster.make({ nodes: cluster.nodes })
       const account = yield* Account.make(here, there)
       const slot = cluster.slotOf(service)
       const from = yield* cluster.ownerOf(service)
@@ -155,7 +154,7 @@ describe("a shard that is down", () => {
       const cluster = yield* RedisClusterServer.make()
       const owner = yield* cluster.ownerOf("one")
       // The inbox is on another shard than the service, and the second service on another one too.
-      const there = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
+      const there = yield* RedisCluster.make({ nodes: cluster.nodes })
       const serve = <S extends Service.Any>(service: S) =>
         Layer.build(
           Layer.provide(
@@ -174,7 +173,7 @@ describe("a shard that is down", () => {
       yield* serve(Other)
       // Until an inbox is elsewhere: its name is random.
       const caller = Effect.gen(function* () {
-        const here = yield* RedisCluster.make({ nodes: cluster.nodes, whileDown: "fail", ...short })
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes, whileDown: "fail" })
         let inbox = ""
         const noted = Transport.Transport.of({
           ...here,
@@ -226,7 +225,7 @@ describe("a shard that is down", () => {
           })
         )
       )
-      const here = yield* RedisCluster.make({ nodes: cluster.nodes, reconnect, ...short }).pipe(
+      const here = yield* RedisCluster.make({ nodes: cluster.nodes, reconnect }).pipe(
         Effect.provide(Logger.layer([logger]))
       )
       const owner = yield* cluster.ownerOf("one")

@@ -15,8 +15,6 @@ type Bus = Transport.Transport["Service"]
 const live = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
   it.live(name, () => Effect.scoped(effect as Effect.Effect<A, E>).pipe(Effect.provide(Logger.layer([]))), 90_000)
 
-const short = { commandTimeout: "300 millis", connectTimeout: "1 second" } as const
-
 /** Waits for something that callbacks of sockets bring about. */
 const until = (condition: () => boolean) =>
   Effect.callback<void>((resume) => {
@@ -64,7 +62,7 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
       ({ members, nodes }) =>
         Effect.gen(function* () {
           const away = { host: "127.0.0.1", port: 1 }
-          const bus = yield* RedisCluster.make({ nodes: [away, nodes[3]!], ...short })
+          const bus = yield* RedisCluster.make({ nodes: [away, nodes[3]!] })
           assert.strictEqual(bus.name, `redis+cluster://127.0.0.1:1,127.0.0.1:${nodes[3]!.port}`)
           assert.deepStrictEqual(bus.state, { _tag: "Ready", gaps: 0 })
           for (const { server } of members.slice(0, 3)) {
@@ -161,9 +159,9 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
     shared("is not deceived by a master that was demoted: neither by its 0 nor by its confirmation", (cluster) =>
       Effect.gen(function* () {
         const owner = yield* cluster.ownerOf("demoted")
-        const here = yield* unhurried(RedisCluster.make({ nodes: cluster.nodes, ...short }))
-        const late = yield* unhurried(RedisCluster.make({ nodes: cluster.nodes, ...short }))
-        const there = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
+        const here = yield* unhurried(RedisCluster.make({ nodes: cluster.nodes }))
+        const late = yield* unhurried(RedisCluster.make({ nodes: cluster.nodes }))
+        const there = yield* RedisCluster.make({ nodes: cluster.nodes })
         const frames = yield* hear(there, "demoted")
         assert.strictEqual(yield* publish(here, "demoted", "before"), 1)
         const follows = yield* Effect.forkChild(
@@ -200,7 +198,7 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
       Effect.gen(function* () {
         const cluster = yield* RedisClusterServer.make({ args: ["--rename-command", "HELLO", ""] })
         assert.notStrictEqual(cluster.members, members)
-        const here = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes })
         const frames = yield* hear(here, "line")
         const other = yield* hear(here, "another line")
         const owner = yield* cluster.ownerOf("line")
@@ -231,7 +229,7 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
             ]
           })
           const password = Redacted.make("word")
-          const common = { nodes: cluster.nodes, pubsub, password, ...short }
+          const common = { nodes: cluster.nodes, pubsub, password }
           const bus = yield* RedisCluster.make({ ...common, username: "bus" })
           const frames = yield* hear(bus, "mine")
           yield* publish(bus, "mine", "x")
@@ -261,7 +259,7 @@ describe("RedisCluster at the start", () => {
   live(
     "names what keeps it from working, without secrets",
     Effect.gen(function* () {
-      const failure = (options: RedisCluster.Options) => Effect.flip(RedisCluster.make({ ...short, ...options }))
+      const failure = (options: RedisCluster.Options) => Effect.flip(RedisCluster.make({ ...options }))
       const away = yield* failure({ nodes: [{ host: "127.0.0.1", port: 1 }] })
       assert.strictEqual(away.kind, "Unreachable")
       const lone = yield* RedisServer.make({ password: "the-word" })
@@ -337,8 +335,7 @@ describe("RedisCluster at the start", () => {
       const bus = yield* Effect.forkChild(
         RedisCluster.make({
           nodes: cluster.nodes,
-          connect: Schedule.spaced("20 millis").pipe(Schedule.tap(() => Effect.sync(() => tried.times++))),
-          ...short
+          connect: Schedule.spaced("20 millis").pipe(Schedule.tap(() => Effect.sync(() => tried.times++)))
         })
       )
       yield* until(() => tried.times > 1)
@@ -356,7 +353,7 @@ describe("RedisCluster at the start", () => {
         (name) => Math.floor((KeySlot.of(name) * 3) / 16_384) !== Math.floor((KeySlot.of("line") * 3) / 16_384)
       )!
       yield* owner.server.kill
-      const bus = yield* RedisCluster.make({ nodes: cluster.nodes, whileDown: "fail", ...short })
+      const bus = yield* RedisCluster.make({ nodes: cluster.nodes, whileDown: "fail" })
       assert.isTrue(Account.isDown(bus.state))
       yield* hear(bus, channel)
       assert.strictEqual(yield* publish(bus, channel, "x"), 1)
@@ -374,7 +371,7 @@ describe("RedisCluster at the start", () => {
     "speaks TLS to all nodes, with a password",
     Effect.gen(function* () {
       const cluster = yield* RedisClusterServer.make({ tls: true, password: "word" })
-      const options = { nodes: cluster.nodes, password: Redacted.make("word"), ...short }
+      const options = { nodes: cluster.nodes, password: Redacted.make("word") }
       const bus = yield* RedisCluster.make({ ...options, tls: { ca: cluster.tls!.ca } })
       assert.match(bus.name, /^rediss\+cluster:/)
       for (let i = 0; i < 10; i++) {
@@ -394,7 +391,7 @@ describe("RedisCluster at the start", () => {
     Effect.gen(function* () {
       const renamed = ["SPUBLISH", "SSUBSCRIBE"].flatMap((name) => ["--rename-command", name, ""])
       const cluster = yield* RedisClusterServer.make({ args: renamed })
-      const bus = yield* RedisCluster.make({ nodes: cluster.nodes, ...short })
+      const bus = yield* RedisCluster.make({ nodes: cluster.nodes })
       for (const error of [yield* Effect.flip(hear(bus, "line")), yield* Effect.flip(publish(bus, "line", "x"))]) {
         assert.strictEqual(error.kind, "ProtocolError")
         assert.include(error.hint, "Redis 7")
@@ -408,7 +405,7 @@ describe("RedisCluster in classic mode", () => {
     "goes to another node when its own is lost",
     Effect.gen(function* () {
       const cluster = yield* RedisClusterServer.make()
-      const bus = yield* RedisCluster.make({ nodes: cluster.nodes, pubsub: "classic", ...short })
+      const bus = yield* RedisCluster.make({ nodes: cluster.nodes, pubsub: "classic" })
       const frames = yield* hear(bus, "plain")
       // Its home is where the subscription is.
       const homes = yield* Effect.filter(cluster.members, ({ server }) =>
@@ -442,7 +439,7 @@ describe("RedisCluster among nodes that do not agree", () => {
     Effect.gen(function* () {
       const [old, other] = yield* two
       const bus = yield* unhurried(
-        RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: old.port }], whileDown: "fail", ...short })
+        RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: old.port }], whileDown: "fail" })
       )
       yield* hear(bus, inFirst)
       // The others have chosen one of theirs; the old one does not know that yet, only of this slot.
@@ -483,7 +480,9 @@ describe("RedisCluster among nodes that do not agree", () => {
         from.says.set("spublish", `-MOVED ${slot} 127.0.0.1:${to.port}\r\n`)
         from.says.set("ssubscribe", `-MOVED ${slot} 127.0.0.1:${to.port}\r\n`)
       }
-      const bus = yield* unhurried(RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: one.port }], ...short }))
+      const bus = yield* unhurried(
+        RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: one.port }], commandTimeout: "300 millis" })
+      )
       const error = yield* Effect.flip(publish(bus, inFirst, "x"))
       assert.strictEqual(error.kind, "Unreachable")
       assert.strictEqual(error.sent, "no")
@@ -507,7 +506,7 @@ describe("RedisCluster that is told of a slot's leaving", () => {
       const left = `*3\r\n${StandIn.bulk("sunsubscribe")}${StandIn.bulk("line")}:0\r\n`
       let times = 0
       node.says.set("ssubscribe", () => (++times === 1 ? subscribed + left : subscribed))
-      const bus = yield* unhurried(RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: node.port }], ...short }))
+      const bus = yield* unhurried(RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: node.port }] }))
       const frames = yield* hear(bus, "line")
       assert.strictEqual(times, 2)
       node.push(`*3\r\n${StandIn.bulk("smessage")}${StandIn.bulk("line")}${StandIn.bulk("x")}`)
@@ -532,8 +531,7 @@ describe("RedisCluster whose schedule of reconnects ends", () => {
       const cluster = yield* RedisClusterServer.make()
       const bus = yield* RedisCluster.make({
         nodes: cluster.nodes,
-        reconnect: Schedule.spaced("10 millis").pipe(Schedule.upTo({ times: 2 })),
-        ...short
+        reconnect: Schedule.spaced("10 millis").pipe(Schedule.upTo({ times: 2 }))
       })
       const closed = yield* Effect.forkChild(
         untilState(bus, (state) => state._tag === "Closed"),

@@ -122,7 +122,7 @@ it.layer(RedisClusterServer.layer(), { timeout: 120_000, excludeTestServices: tr
     Effect.gen(function* () {
       const { nodes, run } = yield* connect(cluster, {
         whileDown: { buffer: 3, for: "30 seconds" },
-        commandTimeout: "300 millis",
+        commandTimeout: "1 second",
         maxFrameBytes: 100,
         maxBytesInFlight: 1000
       })
