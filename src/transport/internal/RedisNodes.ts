@@ -13,6 +13,7 @@ import * as Backoff from "../Backoff.ts"
 import * as KeySlot from "../KeySlot.ts"
 import { TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
+import * as RedisRouting from "./RedisRouting.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
 import * as redisGreeting from "./redisGreeting.ts"
 import type { Settings } from "./redisOptions.ts"
@@ -75,34 +76,10 @@ export interface RedisNodes {
   readonly close: (error: TransportError | undefined) => Effect.Effect<void>
 }
 
-/** How often a command is sent on before it ends. */
-const maxRedirects = 8
 /** After so many maps that were older than ours, one is taken all the same: the cluster has been made anew. */
 const maxOlder = 10
-/** How soon a master that would not take a command is asked again. */
-const restMillis = 50
 /** A node without slots is kept for so long after the last command that an ASK sent there. */
 const askedMillis = 60_000
-
-interface Parcel {
-  readonly slot: number
-  readonly name: string
-  readonly args: ReadonlyArray<string>
-  readonly bytes: number
-  readonly done: Done
-  redirects: number
-  /** When waiting for a connection ends; from the first time that there was none. */
-  until: number | undefined
-}
-
-/** What a slot's present master has not answered yet, and what must wait for that. */
-interface Flight {
-  readonly node: Master
-  count: number
-  /** Sent on by the old master; they come first. */
-  readonly redirected: Array<Parcel>
-  readonly behind: Array<Parcel>
-}
 
 type Verdict = (error: TransportError | undefined) => void
 
@@ -125,19 +102,10 @@ export const make = (
 ): RedisNodes => {
   const known = new Map<string, Master>()
   const map: Array<Master | undefined> = new Array(KeySlot.slots).fill(undefined)
-  const flights = new Map<number, Flight>()
-  let held: Array<Parcel> = []
-  /** Their slots: what comes later waits behind them. */
-  const heldOf = new Set<number>()
-  let waitingBytes = 0
-  let heldTimer: NodeJS.Timeout | undefined
-  let restTimer: NodeJS.Timeout | undefined
   let ended: TransportError | undefined
 
   const error = (kind: TransportError["kind"], operation: string, detail: string, hint = "", sent = "no" as const) =>
     new TransportError({ kind, operation, detail, hint, sent })
-  const unowned = (slot: number) =>
-    error("Unreachable", `use ${settings.name}`, `no master has slot ${slot}`, "Check CLUSTER INFO of its nodes")
 
   // Nodes
 
@@ -164,7 +132,7 @@ export const make = (
           }),
         up: () => {
           owner.up(node)
-          release()
+          routing.release()
           // It may have been away while the others agreed on something.
           if (started) refresh(node)
         },
@@ -200,7 +168,7 @@ export const make = (
     }
     if (!changed) return
     owner.changed()
-    release()
+    routing.release()
   }
 
   const apply = (ranges: ReadonlyArray<ClusterMap.Range>) => {
@@ -258,7 +226,7 @@ export const make = (
       look()
     }
     if (node !== undefined) {
-      askView(node.link, hostOf(node), (_error, view) => heard(view))
+      askView(node.link, ClusterMap.hostOf(node.settings), (_error, view) => heard(view))
       return
     }
     search = Effect.runFork(Effect.match(ask, { onSuccess: heard, onFailure: () => heard(undefined) }))
@@ -332,134 +300,6 @@ export const make = (
     return yield* first ?? error("InvalidOptions", "connect", "there are no nodes")
   })
 
-  // Commands
-
-  const send = (parcel: Parcel) => {
-    if (ended !== undefined) return parcel.done(ended, undefined, undefined)
-    const flight = flights.get(parcel.slot)
-    const node = map[parcel.slot]
-    if (flight !== undefined && (flight.redirected.length > 0 || flight.behind.length > 0 || flight.node !== node)) {
-      return wait(flight.behind, parcel)
-    }
-    if (node === undefined || !node.link.isUp() || heldOf.has(parcel.slot)) return hold(parcel, node)
-    if (node.link.bytesInFlight() + parcel.bytes > settings.maxBytesInFlight) {
-      return parcel.done(overloaded(node), undefined, node)
-    }
-    const present = flight ?? { node, count: 0, redirected: [], behind: [] }
-    if (flight === undefined) flights.set(parcel.slot, present)
-    present.count++
-    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) => {
-      answered(parcel, present, failure, reply)
-      if (--present.count === 0) land(parcel.slot, present)
-    })
-  }
-
-  const overloaded = (node: Node) =>
-    error(
-      "Overloaded",
-      `send over ${node.settings.name}`,
-      `${settings.maxBytesInFlight} bytes are waiting for Redis`,
-      "Send slower, or raise maxBytesInFlight"
-    )
-
-  const wait = (line: Array<Parcel>, parcel: Parcel) => {
-    if (waitingBytes + parcel.bytes > settings.maxBytesInFlight) {
-      const node = map[parcel.slot]
-      return parcel.done(node === undefined ? unowned(parcel.slot) : overloaded(node), undefined, node)
-    }
-    waitingBytes += parcel.bytes
-    line.push(parcel)
-  }
-
-  const answered = (parcel: Parcel, flight: Flight, failure: TransportError | undefined, reply: unknown) => {
-    const { node } = flight
-    const redirect = failure === undefined ? undefined : ClusterMap.readRedirect(failure.detail, hostOf(node))
-    if (redirect === undefined) {
-      if (failure?.detail.startsWith("CLUSTERDOWN")) {
-        // Not executed. A master says so until it has met the others again.
-        refresh()
-        restTimer ??= setTimeout(() => {
-          restTimer = undefined
-          release()
-        }, restMillis)
-        return hold(parcel, node, failure)
-      }
-      return parcel.done(failure, reply, node)
-    }
-    if (++parcel.redirects > maxRedirects) {
-      return parcel.done(
-        error("Unreachable", `send over ${settings.name}`, `sent on ${maxRedirects} times: ${failure?.detail}`),
-        undefined,
-        node
-      )
-    }
-    if (redirect.kind === "ASK") return askThere(parcel, redirect.to)
-    learn(failure!.detail, node)
-    wait(flight.redirected, parcel)
-  }
-
-  // The slot is half way there. The keys that have left are told of one by one, so the map stays.
-  const askThere = (parcel: Parcel, to: ClusterMap.Address) => {
-    const node = nodeAt(to)
-    if (node !== undefined) node.askedAt = performance.now()
-    // Once it is there, the old master is asked again.
-    if (node === undefined || !node.link.isUp()) return hold(parcel, node)
-    node.link.commandWhenUp("asking", [], 0, () => {})
-    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) =>
-      parcel.done(failure, reply, node)
-    )
-  }
-
-  const land = (slot: number, { behind, redirected }: Flight) => {
-    flights.delete(slot)
-    const all = [...redirected, ...behind]
-    for (const parcel of all) waitingBytes -= parcel.bytes
-    for (const parcel of all) send(parcel)
-  }
-
-  // Waiting for a connection
-
-  const hold = (parcel: Parcel, node: Master | undefined, reason?: TransportError) => {
-    if (node === undefined) refresh()
-    const limits = settings.whileDown
-    const now = performance.now()
-    if (
-      limits === undefined ||
-      (parcel.until !== undefined && parcel.until <= now) ||
-      held.length >= limits.calls ||
-      waitingBytes + parcel.bytes > settings.maxBytesInFlight
-    ) {
-      return parcel.done(reason ?? (node === undefined ? unowned(parcel.slot) : absent(node)), undefined, node)
-    }
-    heldOf.add(parcel.slot)
-    parcel.until ??= now + limits.millis
-    waitingBytes += parcel.bytes
-    held.push(parcel)
-    heldTimer ??= setTimeout(expire, Math.max(1, parcel.until - now))
-  }
-
-  // One that is there has others waiting for it.
-  const absent = (node: Node) =>
-    node.link.isUp()
-      ? error("Unreachable", `send over ${node.settings.name}`, "it does not take commands at the moment", "Try again")
-      : node.link.refusal()
-
-  const release = () => {
-    if (held.length === 0) return
-    const all = held
-    held = []
-    heldOf.clear()
-    for (const parcel of all) waitingBytes -= parcel.bytes
-    // What has no connection still comes back here, behind those before it.
-    for (const parcel of all) send(parcel)
-  }
-
-  const expire = () => {
-    heldTimer = undefined
-    // Ends what is late, and waits on for the rest.
-    release()
-  }
-
   // Proof
 
   const prove: RedisNodes["prove"] = (node, done) => {
@@ -493,7 +333,7 @@ export const make = (
   }
 
   const learn: RedisNodes["learn"] = (text, node) => {
-    const redirect = ClusterMap.readRedirect(text, hostOf(node))
+    const redirect = ClusterMap.readRedirect(text, ClusterMap.hostOf(node.settings))
     if (redirect?.kind !== "MOVED") return false
     const target = nodeAt(redirect.to)
     if (target === undefined) return true
@@ -503,6 +343,17 @@ export const make = (
     refresh(target)
     return true
   }
+
+  const routing = RedisRouting.make(settings, {
+    ownerOf: (slot) => map[slot],
+    forAsking: (address) => {
+      const node = nodeAt(address)
+      if (node !== undefined) node.askedAt = performance.now()
+      return node
+    },
+    learn,
+    refresh
+  })
 
   return {
     start: Effect.gen(function* () {
@@ -521,7 +372,7 @@ export const make = (
       const slot = map.indexOf(undefined)
       return slot === -1 ? undefined : slot
     },
-    send: (slot, name, args, bytes, done) => send({ slot, name, args, bytes, done, redirects: 0, until: undefined }),
+    send: routing.send,
     learn,
     refresh,
     prove,
@@ -530,12 +381,8 @@ export const make = (
         ended ??= error ?? RedisLink.closed(settings.name, "no")
         clearInterval(pollTimer)
         clearTimeout(lookTimer)
-        clearTimeout(heldTimer)
-        clearTimeout(restTimer)
         search?.interruptUnsafe()
-        const waiting = held
-        held = []
-        for (const parcel of waiting) parcel.done(ended, undefined, undefined)
+        routing.close(ended)
         // What waits behind others ends with them.
         return Effect.forEach([...known.values()], ({ link }) => link.close, {
           concurrency: "unbounded",
@@ -571,8 +418,6 @@ const askView = (
 export const passing: ReadonlySet<TransportError["kind"]> = new Set(["Unreachable", "Timeout", "ConnectionLost"])
 
 const isReplica = (info: unknown) => typeof info === "string" && /^role:slave/m.test(info)
-
-const hostOf = ({ settings: { address } }: Node) => ("host" in address ? address.host : "127.0.0.1")
 
 const noCluster = (failure: TransportError) =>
   /cluster support disabled/i.test(failure.detail)

@@ -1,5 +1,6 @@
 /** Reads what a node of a Redis Cluster says about who has which slots. */
 import * as KeySlot from "../KeySlot.ts"
+import type { Settings } from "./redisOptions.ts"
 
 /** Where a node is. */
 export interface Address {
@@ -9,6 +10,10 @@ export interface Address {
 
 /** An address as text; one node has one. */
 export const textOf = ({ host, port }: Address): string => `${host.includes(":") ? `[${host}]` : host}:${port}`
+
+/** The host of a connection's address. */
+export const hostOf = ({ address }: Pick<Settings, "address">): string =>
+  "host" in address ? address.host : "127.0.0.1"
 
 /** A master and its slots, from and to, both included. */
 export interface Range {
