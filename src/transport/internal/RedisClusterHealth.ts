@@ -49,6 +49,7 @@ export const make = (
   let hasStarted = false
   let over = false
   let gaps = 0
+  let inGap = false
   const stateMetric = Metric.withAttributes(LinkMetrics.state, { transport: name })
   const count = (counter: Metric.Counter<number>, attributes?: Record<string, string>) =>
     Metric.withAttributes(counter, { transport: name, ...attributes }).updateUnsafe(1, context)
@@ -64,6 +65,7 @@ export const make = (
     const down = first !== undefined || besides?.lost === true
     const now = link.current()
     if (error === undefined) {
+      inGap = false
       if (now._tag !== "Ready" || now.gaps !== gaps) change({ _tag: "Ready", gaps })
       return
     }
@@ -98,7 +100,7 @@ export const make = (
       if (before.connections.size > 0) return
       missing.delete(node)
       if (hasStarted && !before.silent)
-        log(Effect.logInfo(`Redis: connected to ${node} of ${name}${before.lost.size > 0 ? " again" : ""}`))
+        log(Effect.logInfo(`Redis: connected ${before.lost.size > 0 ? "again " : ""}to ${node} of ${name}`))
       settle()
     },
     down: (node, connection, error, wasUp) => {
@@ -138,8 +140,12 @@ export const make = (
       settle()
     },
     gap: () => {
-      gaps++
-      count(LinkMetrics.gaps)
+      // One that begins while another lasts is part of it.
+      if (!inGap) {
+        inGap = true
+        gaps++
+        count(LinkMetrics.gaps)
+      }
       settle()
     },
     settle,

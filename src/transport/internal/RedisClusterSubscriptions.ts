@@ -145,7 +145,7 @@ export const make = (
         subscriber.client = undefined
         const gap = loseAll((subscription) => subscription.home === subscriber, error)
         report.down(node, error, wasUp)
-        if (gap) report.changed(true)
+        if (gap || (wasUp && sharded)) report.changed(true)
       },
       gaveUp: report.gaveUp
     })
