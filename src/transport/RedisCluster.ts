@@ -9,7 +9,7 @@
  * subscription follows its slot, to a promoted replica or to another master. Frames of such a gap are lost. Nothing is ever sent twice.
  *
  * The user needs `+ping`, `+info` (without it the receivers count is only a hint), `+cluster|slots`, `+cluster|info`, `+spublish`, `+ssubscribe`,
- * `+sunsubscribe` (classic: as for `RedisPubSub`), and the channels.
+ * `+sunsubscribe` (classic: as for `RedisPubSub`), and the channels; for claims `+set` as there.
  */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -196,6 +196,16 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
         sharded && target._tag === "Pattern"
           ? Effect.fail(noPatterns(target.pattern))
           : Effect.mapError(subscriptions.subscribe(target, receive), told),
+      claim: (key, ttlMillis, done) => {
+        const words = [key, "1", "PX", String(Math.max(1, Math.round(ttlMillis))), "NX"]
+        nodes.send(KeySlot.of(key), "set", words, key.length, (error, reply) => {
+          try {
+            done(error, error === undefined && reply !== null)
+          } catch (defect) {
+            threw(key, defect)
+          }
+        })
+      },
       get state() {
         return health.state()
       },

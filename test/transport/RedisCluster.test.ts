@@ -119,6 +119,23 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
       })
     )
 
+    shared("gives a claim to one of those who make it, at the master of its key", (cluster) =>
+      Effect.gen(function* () {
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const there = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const claim = (bus: Bus, key: string) =>
+          Effect.callback<boolean, Transport.TransportError>((resume) =>
+            bus.claim!(key, 60_000, (error, won) =>
+              resume(error === undefined ? Effect.succeed(won) : Effect.fail(error))
+            )
+          )
+        for (let i = 0; i < 20; i++) {
+          const both = yield* Effect.all([claim(here, `claim${i}`), claim(there, `claim${i}`)], { concurrency: 2 })
+          assert.sameMembers(both, [true, false])
+        }
+      })
+    )
+
     shared("has no patterns when sharded, and says what to do", ({ nodes }) =>
       Effect.gen(function* () {
         const bus = yield* RedisCluster.make({ nodes })
