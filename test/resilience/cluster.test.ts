@@ -145,7 +145,12 @@ describe("a cluster under load", () => {
   )
 })
 
-class One extends Service.make("one", Action.make("ask", { payload: { id: Schema.String }, success: Schema.String })) {}
+class One extends Service.make(
+  "one",
+  Action.make("ask", { payload: { id: Schema.String }, success: Schema.String }).pipe(
+    Action.annotate(Action.Delivery, "live")
+  )
+) {}
 
 describe("a shard that is down", () => {
   suspend(
@@ -158,7 +163,9 @@ describe("a shard that is down", () => {
       const serve = <S extends Service.Any>(service: S) =>
         Layer.build(
           Layer.provide(
-            Handlers.layer(service as never, { ask: ({ id }: { id: string }) => Effect.succeed(id) } as never),
+            Handlers.layer(service as never, { ask: ({ id }: { id: string }) => Effect.succeed(id) } as never, {
+              delivery: "live"
+            }),
             Layer.succeed(Transport.Transport, there)
           ) as Layer.Layer<never>
         )
@@ -168,7 +175,9 @@ describe("a shard that is down", () => {
       )!
       class Other extends Service.make(
         otherName,
-        Action.make("ask", { payload: { id: Schema.String }, success: Schema.String })
+        Action.make("ask", { payload: { id: Schema.String }, success: Schema.String }).pipe(
+          Action.annotate(Action.Delivery, "live")
+        )
       ) {}
       yield* serve(Other)
       // Until an inbox is elsewhere: its name is random.
