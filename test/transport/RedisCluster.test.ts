@@ -119,6 +119,92 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
       })
     )
 
+    shared("lets frames share one where they may, in order, each with its own word of it", ({ nodes }) =>
+      Effect.gen(function* () {
+        const here = yield* RedisCluster.make({ nodes })
+        const there = yield* RedisCluster.make({ nodes })
+        assert.isTrue(here.capabilities.packs)
+        const frames: Array<string> = []
+        for (const channel of ["{packed}", "also {packed}"]) {
+          yield* there.subscribe({ _tag: "Channel", channel }, (frame) => {
+            frames.push(Buffer.from(frame as Uint8Array).toString())
+          })
+        }
+        const told: Array<unknown> = []
+        const say = (frame: string, pack = true, channel = "{packed}") =>
+          here.send(channel, frame, (error, receivers) => told.push(error ?? [frame, receivers]), pack)
+        for (const n of [1, 2, 3]) say(`{"n":${n}}`)
+        say('{"n":4}', false)
+        say('{"n":5}')
+        say('"ü"')
+        say('{"n":6}', true, "also {packed}")
+        say('{"n":7}', false)
+        yield* until(() => told.length === 8 && frames.length === 5)
+        assert.deepStrictEqual(frames, ['[{"n":1},{"n":2},{"n":3}]', '{"n":4}', '[{"n":5},"ü"]', '{"n":6}', '{"n":7}'])
+        assert.deepStrictEqual(
+          told,
+          ['{"n":1}', '{"n":2}', '{"n":3}', '{"n":4}', '{"n":5}', '"ü"', '{"n":6}', '{"n":7}'].map((frame) => [
+            frame,
+            1
+          ])
+        )
+        assert.isFalse((yield* RedisCluster.make({ nodes, maxFrameBytes: 32_767 })).capabilities.packs)
+      })
+    )
+
+    shared("passes a barrier behind all that each master had given out, and none while one is away", (cluster) =>
+      Effect.gen(function* () {
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const there = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const barrier = (bus: Bus) =>
+          Effect.callback<boolean>((resume) => bus.barrier!((passed) => resume(Effect.succeed(passed))))
+        assert.isTrue(yield* barrier(there))
+        const channels = Array.from({ length: 6 }, (_, i) => `line${i}`)
+        const owners = yield* Effect.forEach(channels, cluster.ownerOf)
+        assert.strictEqual(new Set(owners.map(({ id }) => id)).size, 3)
+        const heard: Array<ReadonlyArray<string>> = []
+        for (const name of channels) heard.push(yield* hear(there, name))
+        for (let round = 1; round <= 5; round++) {
+          // Each of the masters has them in its hands for us when the last count is told.
+          yield* Effect.forEach(
+            Array.from({ length: 600 }, (_, i) => channels[i % 6]!),
+            (name) => publish(here, name, "x"),
+            { concurrency: "unbounded" }
+          )
+          assert.isTrue(yield* barrier(there))
+          for (const frames of heard) assert.lengthOf(frames, round * 100)
+        }
+        // A master that is frozen says nothing, and so do we until it does.
+        const owner = owners[0]!
+        const passed: Array<boolean> = []
+        yield* owner.server.pause
+        there.barrier!((one) => passed.push(one))
+        const elsewhere = channels.find((_, i) => owners[i]!.id !== owner.id)!
+        yield* publish(there, elsewhere, "y")
+        assert.lengthOf(passed, 0)
+        yield* owner.server.resume
+        yield* until(() => passed.length === 1)
+        // The connection is cut under one that waits, and what was subscribed over it is not yet again.
+        const back = yield* Effect.forkChild(
+          untilState(there, (state) => state.gaps > 0 && isReady(state)),
+          { startImmediately: true }
+        )
+        yield* owner.server.pause
+        there.barrier!((one) => passed.push(one))
+        yield* owner.server.kill
+        yield* until(() => passed.length === 2)
+        assert.isFalse(passed[1])
+        assert.isFalse(yield* barrier(there))
+        // Who subscribes elsewhere has nothing to miss.
+        yield* hear(here, elsewhere)
+        assert.isTrue(yield* barrier(here))
+        yield* owner.server.start
+        yield* cluster.ready
+        yield* Fiber.join(back)
+        assert.isTrue(yield* barrier(there))
+      })
+    )
+
     shared("gives a claim to one of those who make it, at the master of its key", (cluster) =>
       Effect.gen(function* () {
         const here = yield* RedisCluster.make({ nodes: cluster.nodes })
