@@ -215,13 +215,15 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
       barrier: subscriptions.barrier,
       claim: (key, ttlMillis, done) => {
         const words = [key, "1", "PX", String(Math.max(1, Math.round(ttlMillis))), "NX"]
-        nodes.send(KeySlot.of(key), "set", words, key.length, (error, reply) => {
+        const answered = (error: TransportError | undefined, reply: unknown) => {
           try {
-            done(error, error === undefined && reply !== null)
+            done(error === undefined ? undefined : unclaimed(error), error === undefined && reply !== null)
           } catch (defect) {
             threw(key, defect)
           }
-        })
+        }
+        // Who is promoted, or comes back empty, may not know of a claim that the lost master had granted.
+        nodes.send(KeySlot.of(key), "set", words, Buffer.byteLength(key), answered, false)
       },
       get state() {
         return health.state()
@@ -285,6 +287,21 @@ const noPatterns = (pattern: string) =>
     hint: 'Listen to channels by their names, or use pubsub: "classic" in the whole system',
     sent: "no"
   })
+
+/** These say nothing against the master's memory. */
+const refusals: ReadonlySet<TransportError["kind"]> = new Set(["Overloaded", "PermissionDenied", "Closed"])
+
+/** Of a claim that found no master: whether another has won it is not known, and the next master may not know it either. */
+const unclaimed = (error: TransportError) =>
+  error.sent === "no" && !refusals.has(error.kind)
+    ? new TransportError({
+        kind: error.kind,
+        operation: error.operation,
+        detail: error.detail,
+        hint: error.hint,
+        sent: "unknown"
+      })
+    : error
 
 const told = (error: TransportError) =>
   /unknown command/i.test(error.detail)

@@ -222,6 +222,36 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
       })
     )
 
+    shared("lets nobody win a claim whose master is lost, neither while it is away nor of the next one", (cluster) =>
+      Effect.gen(function* () {
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const owner = yield* cluster.ownerOf("claimed")
+        const outcomes: Array<readonly [string, boolean]> = []
+        const claim = (key: string) =>
+          here.claim!(key, 60_000, (error, won) => outcomes.push([error?.sent ?? "asked", won] as const))
+        // One that it has not answered, one behind it, and one that comes when it is gone.
+        yield* owner.server.pause
+        claim("claimed")
+        claim("{claimed} as well")
+        const gone = yield* Effect.forkChild(untilState(here, Account.isDown), { startImmediately: true })
+        yield* owner.server.kill
+        yield* Fiber.join(gone)
+        claim("again {claimed}")
+        assert.deepStrictEqual(outcomes, [
+          ["unknown", false],
+          ["unknown", false],
+          ["unknown", false]
+        ])
+        yield* cluster.promoted(owner)
+        yield* untilState(here, isReady)
+        claim("{claimed} later")
+        yield* until(() => outcomes.length === 4)
+        assert.deepStrictEqual(outcomes[3], ["asked", true])
+        yield* owner.server.start
+        yield* cluster.ready
+      })
+    )
+
     shared("has no patterns when sharded, and says what to do", ({ nodes }) =>
       Effect.gen(function* () {
         const bus = yield* RedisCluster.make({ nodes })
