@@ -1,12 +1,13 @@
 /**
  * A process of its own for tests that kill, freeze and block it: `worker.ts serve URL`, `worker.ts call URL`, or `worker.ts replica URL`,
- * which serves with more slots than a test fills.
+ * which serves with more slots than a test fills. URL is a Redis' own, or that of some nodes of a Cluster: `redis+cluster://host:port,host:port`.
  *
  * `serve` runs the service below; `call` asks the service `endless` for its stream. Each line of output is one event.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Logger, Schema, Stream } from "effect"
 import { Action, Caller, Handlers, Service } from "fiberbus"
+import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
 export class Worker extends Service.make(
@@ -47,7 +48,14 @@ const call = Layer.effectDiscard(
 
 if (process.argv[1] === import.meta.filename) {
   const [role, url = ""] = process.argv.slice(2)
-  const transport = RedisPubSub.layer({ url, commandTimeout: "500 millis" })
+  const commandTimeout = "500 millis"
+  const [, addresses] = /^redis\+cluster:\/\/(.+)$/.exec(url) ?? []
+  const nodes = addresses?.split(",").map((address) => {
+    const [host = "", port] = address.split(":")
+    return { host, port: Number(port) }
+  })
+  const transport =
+    nodes === undefined ? RedisPubSub.layer({ url, commandTimeout }) : RedisCluster.layer({ nodes, commandTimeout })
   const program = Layer.provide(role === "call" ? call : serve(role === "replica" ? 500 : 2), transport)
   NodeRuntime.runMain(Layer.launch(Layer.provide(program, Logger.layer([]))))
 }
