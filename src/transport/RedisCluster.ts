@@ -171,7 +171,7 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
         const receivers = typeof reply === "number" ? reply : 0
         if (receivers > 0 || !sharded || node === undefined) return done(undefined, receivers)
         // Of a node that has become a replica 0 says nothing: its master's subscribers hear the frame all the same.
-        nodes.prove(node, (error) => done(error, 0))
+        nodes.prove(node, (error) => done(error === undefined ? undefined : unsure(error), 0))
       })
     }
     const packer = new Packer(publish, threw)
@@ -292,16 +292,11 @@ const noPatterns = (pattern: string) =>
 const refusals: ReadonlySet<TransportError["kind"]> = new Set(["Overloaded", "PermissionDenied", "Closed"])
 
 /** Of a claim that found no master: whether another has won it is not known, and the next master may not know it either. */
-const unclaimed = (error: TransportError) =>
-  error.sent === "no" && !refusals.has(error.kind)
-    ? new TransportError({
-        kind: error.kind,
-        operation: error.operation,
-        detail: error.detail,
-        hint: error.hint,
-        sent: "unknown"
-      })
-    : error
+const unclaimed = (error: TransportError) => (error.sent === "no" && !refusals.has(error.kind) ? unsure(error) : error)
+
+/** Whatever became of the question that failed: what went before it may have been heard. */
+const unsure = ({ detail, hint, kind, operation }: TransportError) =>
+  new TransportError({ kind, operation, detail, hint, sent: "unknown" })
 
 const told = (error: TransportError) =>
   /unknown command/i.test(error.detail)

@@ -629,6 +629,23 @@ describe("RedisCluster among nodes that do not agree", () => {
   )
 })
 
+describe("RedisCluster that cannot ask whether a 0 was a master's", () => {
+  live(
+    "does not say that the frame was not sent",
+    Effect.gen(function* () {
+      const node = yield* StandIn.make
+      node.masters = [node.port]
+      const bus = yield* unhurried(RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: node.port }] }))
+      node.says.set("spublish", ":0\r\n")
+      assert.strictEqual(yield* publish(bus, "line", "x"), 0)
+      node.says.set("info", "-ERR on purpose\r\n")
+      const error = yield* Effect.flip(publish(bus, "line", "y"))
+      assert.include(error.detail, "on purpose")
+      assert.strictEqual(error.sent, "unknown")
+    })
+  )
+})
+
 describe("RedisCluster that is told of a slot's leaving", () => {
   live(
     "as soon as it has subscribed, asks again, and hears",
