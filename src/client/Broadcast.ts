@@ -1,12 +1,13 @@
 /** Publishes messages to topics. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type * as Topic from "../contract/Topic.ts"
+import * as Topic from "../contract/Topic.ts"
 import { Transport, TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 import * as Codec from "../wire/Codec.ts"
 import * as Reason from "../wire/Reason.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import * as Numbering from "./internal/numbering.ts"
 import * as Observed from "./internal/observed.ts"
 
 /** The message does not fit the topic's schema, or does not encode to a JSON object as Daebus' listeners need. */
@@ -62,13 +63,25 @@ const send = <T extends Topic.Any>(topic: T, message: Topic.Message<T>) =>
       catch: () => failed(new InvalidMessage({ path: [], expected: "a message that JSON can carry" }))
     })
     const { maxFrameBytes } = transport.capabilities
-    if (Codec.isLarger(frame, maxFrameBytes)) {
-      return yield* failed(
-        new Reason.PayloadTooLarge({ what: "message", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
-      )
+    const tooLarge = (text: string) =>
+      failed(new Reason.PayloadTooLarge({ what: "message", bytes: Codec.byteLength(text), maxBytes: maxFrameBytes }))
+    if (!Topic.isNumbered(topic)) {
+      if (Codec.isLarger(frame, maxFrameBytes)) return yield* tooLarge(frame)
+      return yield* Effect.callback<number, PublishError>((resume) => {
+        transport.send(Channels.topic(transport.prefix, channel), frame, (error, receivers) =>
+          resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failed(error)))
+        )
+      })
     }
+    if (Object.hasOwn(json, "fiberbus")) {
+      const expected = "no field fiberbus, where the message's number is"
+      return yield* failed(new InvalidMessage({ path: ["fiberbus"], expected }))
+    }
+    const counter = yield* Numbering.of(transport, topic)
     return yield* Effect.callback<number, PublishError>((resume) => {
-      transport.send(Channels.topic(transport.prefix, channel), frame, (error, receivers) =>
+      const numbered = counter.frameOf(frame)
+      if (Codec.isLarger(numbered, maxFrameBytes)) return resume(tooLarge(numbered))
+      counter.send(numbered, (error, receivers) =>
         resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failed(error)))
       )
     })

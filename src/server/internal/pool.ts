@@ -18,6 +18,8 @@ import type { Exchange, Link } from "./exchange.ts"
 
 /** @see the file's first line */
 export interface Pool extends ServerMetrics.Source {
+  /** False once it takes nothing any more. */
+  readonly isOpen: boolean
   /** Whether a request would begin at once. */
   readonly hasRoom: (entry: Entry) => boolean
   /** Begins a request, lets it wait, or refuses it. */
@@ -161,6 +163,9 @@ export const make = (work: Work): Pool => {
     },
     get waiting() {
       return admission?.waiting ?? 0
+    },
+    get isOpen() {
+      return closedFor === undefined
     },
     hasRoom: (entry) => {
       if (closedFor !== undefined || admission === undefined) return false
