@@ -14,17 +14,26 @@ import * as Claims from "./claims.ts"
 import type { Link } from "./exchange.ts"
 import { give, type Hearer, type Member } from "./hearer.ts"
 
+/** A text without a number is counted anew after so many milliseconds without it. */
+export const repeatedMillis = 12_000
+
+/** The claim of such a message is kept for so long, in milliseconds: who hears it later than others may do so by as much. */
+export const textClaimMillis = 10_000
+
 /** Who is not sure of a count lets others come first for so long, in milliseconds. */
 export const unsureMillis = 200
 
-/** A process that stood still for so long may hold messages without numbers whose claims are over, in milliseconds. */
-export const textStallMillis = Claims.anonymousClaimMillis / 2
+/** Who is sure of it, and handles a repeated text, tells the others for so long, in milliseconds. */
+const markMillis = 1_000
+
+/** A process that stood still for so long may hold messages whose claims are over, in milliseconds. */
+export const textStallMillis = textClaimMillis / 2
 
 /** Time between two looks at the clock, in milliseconds. */
-const lookMillis = 200
+const lookMillis = 1_000
 
 /** Texts that are counted at most in a group; of more, the oldest are forgotten. */
-const maxTexts = 10_000
+const maxTexts = 32_768
 
 /** The groups of one process over a transport that has claims. */
 export interface Groups {
@@ -152,16 +161,15 @@ export class Group implements Hearer {
     const own = this.keyOf(`${text}.${count}`)
     // Held by who handles a repeated text: the sign for those who are not sure of their count that somebody does.
     const mark = this.keyOf(`${text}.repeated`)
-    const ttl = Claims.anonymousClaimMillis
     if (counted.isSure) {
-      return texts.take(own, ttl, wait, (won) => {
-        if (won && count > 1) texts.take(mark, ttl, 0, () => {})
+      return texts.take(own, textClaimMillis, wait, (won) => {
+        if (won && count > 1) texts.take(mark, markMillis, 0, () => {})
         settled(won)
       })
     }
-    texts.take(mark, ttl, unsureMillis, (first) => {
+    texts.take(mark, markMillis, unsureMillis, (first) => {
       if (!first) return settled(false)
-      texts.take(own, ttl, 0, (won) => {
+      texts.take(own, textClaimMillis, 0, (won) => {
         if (won) counted.isSure = true
         settled(won)
       })
@@ -171,8 +179,8 @@ export class Group implements Hearer {
   private count(text: string): Counted {
     const now = this.link.wheel.now()
     const before = this.counted.get(text)
-    const isRepeated = before !== undefined && now - before.at <= Claims.repeatedMillis
-    const counted = isRepeated ? before : { count: 0, at: now, isSure: now - this.since > Claims.repeatedMillis }
+    const isRepeated = before !== undefined && now - before.at <= repeatedMillis
+    const counted = isRepeated ? before : { count: 0, at: now, isSure: now - this.since > repeatedMillis }
     counted.count++
     counted.at = now
     this.counted.delete(text)
