@@ -295,6 +295,24 @@ describe("A listener to a topic with a history", () => {
     })
   )
 
+  it.effect("hands over what came by itself while it was asked for, and tells only the rest", () =>
+    Effect.gen(function* () {
+      const Short = Plain.pipe(Topic.annotate(Topic.History, { messages: 2, for: "5 minutes" }))
+      const { listener, publish, take, turns } = yield* setUp(Short)
+      const waiting = (channel: string) => channel.startsWith("caller:")
+      listener.late = (frame, channel) => waiting(channel) || /"n":[35]/.test(frame)
+      const release = listener.release
+      for (const n of [1, 2]) yield* publish(n)
+      yield* take(2)
+      listener.copies = (frame) => (frame.includes('"n":4') ? 0 : 1)
+      for (const n of [3, 4, 5, 6]) yield* publish(n)
+      yield* turns
+      // 3 and 5 come late, and the answer after them; of it only 5 and 6 are kept.
+      release()
+      assert.deepStrictEqual(yield* take(4), [3, { missed: 1, first: 4, last: 4 }, 5, 6])
+    })
+  )
+
   it.effect("gets the last messages of who is silent", () =>
     Effect.gen(function* () {
       const { listener, lose, publish, take, turns } = yield* setUp(Kept)

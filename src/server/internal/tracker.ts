@@ -101,6 +101,7 @@ export class Tracker implements Hearer {
 
   /** Asks who publishes: at the start, and when messages may have been lost. */
   begin() {
+    for (const source of this.sources.values()) source.askAgain()
     this.ask()
     this.again(askAgainMillis)
   }
@@ -298,17 +299,20 @@ class Source extends TimerWheel.Entry {
   giveUp() {
     if (this.due === undefined) this.due = this.firstHeld() ?? this.known + 1
     this.calm()
-    while (this.due <= this.known) {
-      const first = this.firstHeld()
-      this.skip(first === undefined ? this.known : first - 1)
-      this.drain()
-    }
+    this.account(this.known)
   }
 
   leave() {
     this.calm()
     this.tracker.held -= this.held.size
     this.held.clear()
+  }
+
+  /** The question or its answer may be lost. */
+  askAgain() {
+    if (this.waiting !== "refill") return
+    this.asked = 0
+    this.refill()
   }
 
   /** Asks for the messages that are missing, from the next one on. */
@@ -321,7 +325,12 @@ class Source extends TimerWheel.Entry {
       this.calm()
       return this.goOn()
     }
-    if (!tracker.work.hasRoom()) return this.wait("room", roomMillis)
+    const { hasRoom, link } = tracker.work
+    // While the link is down nobody can answer, and that says nothing of the publisher.
+    if (!hasRoom() || link.transport.state._tag !== "Ready") {
+      this.asked = 0
+      return this.wait("room", roomMillis)
+    }
     this.tries = this.asked === first ? this.tries + 1 : 1
     this.asked = first
     this.wait("refill", answerMillis)
@@ -337,13 +346,13 @@ class Source extends TimerWheel.Entry {
       const raw = Codec.parse(text, capabilities.maxFrameBytes)
       const number = raw instanceof Codec.Malformed ? undefined : Numbers.read(raw)
       if (number === undefined || number.from !== this.from) continue
+      if (number.seq > until) continue
+      this.account(number.seq - 1)
       // It may have come by itself meanwhile.
-      if (number.seq < this.due! || number.seq > until) continue
-      this.skip(number.seq - 1)
+      if (number.seq < this.due!) continue
       this.deliver(Envelope.readBroadcast(raw as Codec.JsonObject), true)
     }
-    this.skip(until)
-    this.drain()
+    this.account(until)
     if (this.due! <= this.holeEnd()) this.refill()
     else this.goOn()
   }
@@ -382,7 +391,7 @@ class Source extends TimerWheel.Entry {
   }
 
   private lose(last: number) {
-    this.skip(last)
+    this.account(last)
     this.calm()
     this.goOn()
   }
@@ -409,6 +418,16 @@ class Source extends TimerWheel.Entry {
       this.held.delete(this.due!)
       this.tracker.held--
       this.deliver(message, false)
+    }
+  }
+
+  /** Accounts for all up to a number: what is held is handed over, the rest is told to be missing. */
+  private account(last: number) {
+    this.drain()
+    while (this.due! <= last) {
+      const first = this.firstHeld()
+      this.skip(first === undefined || first > last ? last : first - 1)
+      this.drain()
     }
   }
 
