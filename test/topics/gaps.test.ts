@@ -172,6 +172,19 @@ describe("A listener to a topic with numbers", () => {
     })
   )
 
+  it.effect("does not wait for more than it can hold", () =>
+    Effect.gen(function* () {
+      const { gaps, lose, publish, take } = yield* setUp(Numbered, { ordered: false }, { concurrency: 1, backlog: 5_000 })
+      lose((n) => n === 2)
+      for (let n = 1; n <= 1_100; n++) yield* publish(n)
+      yield* take(1_100)
+      assert.deepStrictEqual(
+        gaps.map(({ firstSeq, missed }) => [firstSeq, missed]),
+        [[2, 1]]
+      )
+    })
+  )
+
   it.effect("gets a gap told when its backlog has room for it, and loses none of them", () =>
     Effect.gen(function* () {
       const { gaps, lose, publish, take, turns } = yield* setUp(Numbered, {}, { concurrency: 1, backlog: 1 })
@@ -326,14 +339,21 @@ describe("A listener to a topic with a history", () => {
     })
   )
 
-  it.effect("does not wait for more than it can hold", () =>
+  it.effect("asks once more for what it cannot hold", () =>
     Effect.gen(function* () {
-      const { lose, listener, publish, take, gaps } = yield* setUp(Kept, {}, { concurrency: 1, backlog: 5_000 })
+      const { gaps, lose, listener, publish, take, turns } = yield* setUp(Kept)
       lose((n) => n === 2)
       const { copies } = listener
       listener.copies = (frame, channel) => (frame.includes("refilled") ? 0 : copies(frame, channel))
       for (let n = 1; n <= 1_100; n++) yield* publish(n)
-      yield* take(1_100)
+      yield* take(1)
+      yield* turns
+      listener.copies = copies
+      // Of 1,000 that are kept, the second is none.
+      yield* TestClock.adjust("1100 millis")
+      const heard = yield* take(1_099)
+      assert.deepStrictEqual(heard.slice(0, 2), [{ missed: 1, first: 2, last: 2 }, 3])
+      assert.deepStrictEqual(heard.slice(-2), ["again 1099", "again 1100"])
       assert.deepStrictEqual(
         gaps.map(({ firstSeq, missed }) => [firstSeq, missed]),
         [[2, 1]]

@@ -48,7 +48,10 @@ export const askMillis = 30_000
 /** After a start or a gap of the link it is asked a second time after so long, in milliseconds. */
 export const askAgainMillis = 2_000
 
-/** Messages that wait for what comes before them: of one publisher, and of all together. Beyond it nothing is waited for. */
+/**
+ * Messages that wait for what comes before them: of one publisher, and of all together. Those beyond it are asked for once more where
+ * publishers keep them; elsewhere nothing is waited for any more.
+ */
 export const maxHeld = 1_024
 /** @see {@link maxHeld} */
 export const maxHeldInAll = 8_192
@@ -265,6 +268,9 @@ class Source extends TimerWheel.Entry {
       this.deliver(message, false)
       return this.goOn()
     }
+    const isFull = this.held.size >= maxHeld || this.tracker.held >= maxHeldInAll
+    // What cannot be held is asked for in its turn.
+    if (isFull && this.isQueued && seq !== this.due) return
     this.held.set(seq, message)
     this.tracker.held++
     if (this.due === undefined) {
@@ -273,7 +279,7 @@ class Source extends TimerWheel.Entry {
         this.tracker.askSoon()
       }
     } else if (seq === this.due) return this.goOn()
-    if (this.held.size >= maxHeld || this.tracker.held >= maxHeldInAll) return this.giveUp()
+    if (isFull) return this.giveUp()
     if (this.due !== undefined) this.goOn()
   }
 
