@@ -17,7 +17,7 @@ export const OnPrices = Listener.layer(Prices, ({ cents, symbol }) => Console.lo
 
 export const Trades = Prices.pipe(Topic.annotate(Topic.History, { messages: 1_000, for: "5 minutes" }))
 
-export const OnTrades = Listener.layer(Trades, ({ symbol }, { backfilled }) => Console.log(symbol, backfilled ? "again" : ""), {
+export const OnTrades = Listener.layer(Trades, ({ symbol }, { backfilled }) => Console.log(symbol, backfilled), {
   concurrency: 1,
   onGap: ({ missed }) => Console.warn(`${missed} are gone`)
 })

@@ -48,7 +48,11 @@ const { late: _, ...punctual } = Simulation.rough
 
 for (const [name, topic, faults] of [
   ["a group of listeners to messages without numbers", Orders, punctual],
-  ["a group of listeners to numbered messages that are late, repeated and out of order", NumberedOrders, Simulation.hostile]
+  [
+    "a group of listeners to numbered messages that are late, repeated and out of order",
+    NumberedOrders,
+    Simulation.hostile
+  ]
 ] as const) {
   protocol(
     name,

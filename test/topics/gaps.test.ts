@@ -174,7 +174,11 @@ describe("A listener to a topic with numbers", () => {
 
   it.effect("does not wait for more than it can hold", () =>
     Effect.gen(function* () {
-      const { gaps, lose, publish, take } = yield* setUp(Numbered, { ordered: false }, { concurrency: 1, backlog: 5_000 })
+      const { gaps, lose, publish, take } = yield* setUp(
+        Numbered,
+        { ordered: false },
+        { concurrency: 1, backlog: 5_000 }
+      )
       lose((n) => n === 2)
       for (let n = 1; n <= 1_100; n++) yield* publish(n)
       yield* take(1_100)
