@@ -10,13 +10,14 @@ const rings: Record<string, ReadonlyArray<string>> = {
   contract: [],
   wire: ["contract"],
   transport: ["contract", "wire"],
+  diff: ["contract", "wire"],
   policy: ["contract", "wire", "transport"],
   client: ["contract", "wire", "transport", "policy"],
   server: ["contract", "wire", "transport", "policy"],
   worker: ["contract", "wire", "transport", "policy", "server"],
   node: ["contract", "wire", "transport", "policy", "client", "server"],
-  cli: ["contract", "wire", "transport", "policy", "client", "server"],
-  testing: ["contract", "wire", "transport", "policy", "client", "server"]
+  cli: ["contract", "wire", "diff", "transport", "policy", "client", "server"],
+  testing: ["contract", "wire", "diff", "transport", "policy", "client", "server"]
 }
 
 /** Unstable modules of Effect, and drivers, are at home in these places only. */
