@@ -5,7 +5,7 @@
  * other work on the machine counts little.
  */
 import { Effect, Layer, Logger, Schema } from "effect"
-import { Action, Caller, Handlers, Memory, Service, Transport } from "fiberbus"
+import { Action, Caller, Handlers, Memory, Service, type Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
@@ -49,14 +49,24 @@ const measure = Effect.fnUntraced(function* <E>(
   }
   const median = (numbers: ReadonlyArray<number>) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)]!
   const [one, live] = spent.map(median) as [number, number]
-  console.log(`${name}: one ${one.toFixed(1)} µs, live ${live.toFixed(1)} µs a call: ${(live / one).toFixed(3)} of its rate`)
+  console.log(
+    `${name}: one ${one.toFixed(1)} µs, live ${live.toFixed(1)} µs a call: ${(live / one).toFixed(3)} of its rate`
+  )
 })
 
 const rounds = Number(process.argv[2] ?? 40)
 const program = Effect.gen(function* () {
   const { url } = yield* RedisServer.make()
-  yield* measure("redis", Effect.sync(() => Layer.fresh(RedisPubSub.layer({ url }))), rounds)
+  yield* measure(
+    "redis",
+    Effect.sync(() => Layer.fresh(RedisPubSub.layer({ url }))),
+    rounds
+  )
   const broker = Memory.makeBroker()
-  yield* measure("memory", Effect.sync(() => Layer.fresh(Memory.layerOptions({ broker }))), rounds)
+  yield* measure(
+    "memory",
+    Effect.sync(() => Layer.fresh(Memory.layerOptions({ broker }))),
+    rounds
+  )
 })
 Effect.runPromise(program.pipe(Effect.scoped, Effect.provide(Logger.layer([]))))
