@@ -74,6 +74,7 @@ export const tap = Command.make(
         presence || Reading.read(frame, maxFrameBytes).kind !== "presence"
       const print = ({ sightings, dropped }: Backlog.Batch) => {
         const lines = sightings
+          .flatMap((sighting) => Sighting.each(sighting, maxFrameBytes))
           .filter(isShown)
           .map((sighting) =>
             json ? Sighting.toJson(sighting, maxFrameBytes) : Sighting.toLine(sighting, maxFrameBytes, width)

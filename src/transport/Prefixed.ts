@@ -61,7 +61,7 @@ const viewOf = (root: Shape, prefix: string): Shape => ({
   get whileDown() {
     return root.whileDown
   },
-  send: (channel, frame, sent) => root.send(channel, frame, sent),
+  send: (channel, frame, sent, pack) => root.send(channel, frame, sent, pack),
   subscribe: (target, receive) => root.subscribe(target, receive),
   ...Optional.of(root),
   watch: (watcher) => root.watch(watcher)

@@ -37,6 +37,8 @@ export interface Capabilities {
   readonly maxFrameBytes: number
   /** All who can be reached are in this process, and frames don't get lost: who is silent is there all the same. Absent is false. */
   readonly inProcess?: boolean
+  /** Several frames may travel as one, where `send` allows it. Absent is false: that is ignored. */
+  readonly packs?: boolean
 }
 
 /** A channel by its exact name, or all channels that match a Redis glob (`*`, `?`, `[…]`). */
@@ -112,8 +114,11 @@ export class Transport extends Context.Service<
     /**
      * Hands a frame over for sending. Returns at once, never throws, and calls `sent` exactly once, possibly before
      * it returns and always within a limit of the adapter's own, whatever the link does. Nothing is sent twice.
+     *
+     * `pack`: the frame is a JSON object, and whoever hears the channel takes several in one frame, as an array (`wire/Pack`). Their
+     * order stays, and each gets its `sent`, with the receivers of them all.
      */
-    readonly send: (channel: string, frame: string, sent: Sent) => void
+    readonly send: (channel: string, frame: string, sent: Sent, pack?: boolean) => void
     /**
      * Subscribes for as long as the Scope is open. Succeeds when the broker has confirmed: every frame sent after that
      * reaches `receive` while the link is up. Any number of subscriptions may name the same target; each gets each

@@ -7,6 +7,7 @@
 
 import type { JsonObject } from "./Codec.ts"
 import * as Codec from "./Codec.ts"
+import * as Pack from "./Pack.ts"
 
 /** Longest request id that is echoed, in characters of its JSON text. */
 export const maxIdLength = 256
@@ -31,6 +32,8 @@ export interface Extension {
   readonly route?: number | undefined
   /** Tells one one-way message from another. */
   readonly id?: string | undefined
+  /** How many answers the caller takes in one frame (see `wire/Pack`). */
+  readonly packs?: number | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -57,6 +60,8 @@ export interface Request {
   readonly route: number
   /** Tells a one-way message of a fiberbus caller from another. */
   readonly oneWayId: string | undefined
+  /** Whether its answers may share frames with others. */
+  readonly packs: boolean
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -78,24 +83,37 @@ export const readRequest = (raw: JsonObject): Request | RequestProblem => {
  * read as such is one all the same; it just cannot be answered.
  */
 export const readBroadcast = (raw: JsonObject): Request => {
-  const read = readAddressed("", raw)
-  return typeof read !== "string"
-    ? read
-    : {
-        action: "",
-        payload: readPayload(raw, false),
-        replyTo: undefined,
-        requestId: null,
-        timeoutMillis: undefined,
-        headers: noHeaders,
-        attempt: 1,
-        traceparent: undefined,
-        credit: undefined,
-        answers: false,
-        route: 1,
-        oneWayId: undefined,
-        raw
-      }
+  // Most say nothing but their content.
+  const read =
+    raw["reply_to"] === undefined && raw["request_id"] === undefined && raw["fiberbus"] === undefined
+      ? undefined
+      : readAddressed("", raw)
+  return read !== undefined && typeof read !== "string" ? read : new Unaddressed(raw, read === undefined)
+}
+
+class Unaddressed implements Request {
+  readonly action = ""
+  readonly replyTo = undefined
+  readonly requestId = null
+  readonly timeoutMillis = undefined
+  readonly headers = noHeaders
+  readonly attempt = 1
+  readonly traceparent = undefined
+  readonly credit = undefined
+  readonly answers = false
+  readonly packs = false
+  readonly route = 1
+  readonly oneWayId = undefined
+  readonly raw: JsonObject
+  private readonly oneWay: boolean
+  constructor(raw: JsonObject, oneWay: boolean) {
+    this.raw = raw
+    this.oneWay = oneWay
+  }
+  // Listeners take the whole message; few ask for this.
+  get payload() {
+    return readPayload(this.raw, this.oneWay)
+  }
 }
 
 const readAddressed = (action: string, raw: JsonObject): Request | RequestProblem => {
@@ -119,6 +137,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     answers: extension?.answers ?? false,
     route: extension?.route ?? 1,
     oneWayId: extension?.id,
+    packs: extension !== undefined && Pack.isTaken(extension.packs),
     raw
   }
 }
@@ -150,7 +169,10 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt, traceparent, credit, answers, route, id } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt, traceparent, credit, answers, route, id, packs } = value as Record<
+    string,
+    unknown
+  >
   return {
     v: 1,
     timeout_ms: isTime(timeout_ms) ? timeout_ms : undefined,
@@ -161,7 +183,8 @@ const readExtension = (raw: JsonObject): Extension | undefined => {
     credit: isPositive(credit) && isTime(timeout_ms) ? credit : undefined,
     answers: answers === true ? true : undefined,
     route: isPositive(route) ? route : undefined,
-    id: typeof id === "string" && id.length <= maxIdLength ? id : undefined
+    id: typeof id === "string" && id.length <= maxIdLength ? id : undefined,
+    packs: isPositive(packs) ? packs : undefined
   }
 }
 
@@ -209,7 +232,7 @@ const writeExtension = (extension: Extension): string =>
   extension.route === undefined &&
   extension.id === undefined &&
   extension.timeout_ms !== undefined
-    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${
+    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${extension.packs === undefined ? "" : `,"packs":${extension.packs}`}${
         extension.traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(extension.traceparent)}`
       }}`
     : JSON.stringify(extension)

@@ -3,6 +3,7 @@ import { Buffer, isUtf8 } from "node:buffer"
 import * as Codec from "./Codec.ts"
 import * as Control from "./Control.ts"
 import * as Envelope from "./Envelope.ts"
+import * as Pack from "./Pack.ts"
 import * as Presence from "./Presence.ts"
 import * as Printable from "./Printable.ts"
 
@@ -24,7 +25,16 @@ export interface Reading {
 export const size = (frame: string | Uint8Array): number =>
   typeof frame === "string" ? Codec.byteLength(frame) : frame.byteLength
 
-/** Reads any frame as a bystander does. Total. */
+/** The frames that a pack is made of; what is no pack is one frame, as it is. Total. */
+export const split = (frame: string | Uint8Array, maxFrameBytes: number): ReadonlyArray<string | Uint8Array> => {
+  // Most are none.
+  if (typeof frame === "string" ? !frame.startsWith("[") : frame[0] !== 0x5b) return [frame]
+  const all = Codec.parseEach(frame, maxFrameBytes, Pack.maxCount)
+  if (!Array.isArray(all) || all.some((one) => one instanceof Codec.Malformed)) return [frame]
+  return all.map((one) => JSON.stringify(one))
+}
+
+/** Reads any frame but a pack as a bystander does. Total. */
 export const read = (frame: string | Uint8Array, maxFrameBytes: number): Reading => {
   const raw = Codec.parse(frame, maxFrameBytes)
   if (raw instanceof Codec.Malformed) return garbage(raw.reason, frame)

@@ -260,7 +260,8 @@ describe("a service", () => {
         Buffer.from(good, "utf16le"),
         `\ufeff${good}`,
         good.slice(0, -1),
-        `[${good}]`,
+        `[[${good}]]`,
+        `[${Array.from({ length: 65 }, () => good).join()}]`,
         JSON.stringify(good),
         "",
         "null",
@@ -287,6 +288,12 @@ describe("a service", () => {
       ]) {
         assert.strictEqual(replyIn(bus.hit("target", frame)).status, "success")
       }
+      // A pack: what is wrong with one of its requests is nobody else's business.
+      const pack = [good, ask("", 1), good, "null", ask("echo", JSON.parse("[".repeat(64) + "]".repeat(64))), good]
+      assert.deepStrictEqual(
+        bus.hit("target", `[${pack.join()}]`).map(({ frame }) => JSON.parse(frame).status),
+        ["success", "success", "success"]
+      )
       yield* bus.assertAlive
     })
   )
@@ -722,7 +729,7 @@ describe("a caller", () => {
         (id: string) => `{"payload":${"[".repeat(70)}${"]".repeat(70)},"request_id":"${id}"}`,
         (id: string) => json({ payload: 1, request_id: id }).slice(0, -1),
         (id: string) => Buffer.concat([Buffer.from(json({ payload: 1, request_id: id })), Buffer.from([0xff])]),
-        (id: string) => `[${json({ payload: 1, request_id: id })}]`
+        (id: string) => `[[${json({ payload: 1, request_id: id })}]]`
       ]) {
         const call = yield* bus.start(bus.caller.any())
         bus.answer(spoil(call.id))

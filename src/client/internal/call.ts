@@ -94,7 +94,19 @@ const sending = (method: Method, json: unknown, settings: Settings) =>
 
 /** A call that is one attempt. */
 class Once extends Waiting {
-  private counted = false
+  private counted: boolean
+
+  // One that goes without saying is not compiled away.
+  constructor(
+    method: Method,
+    timeoutMillis: number,
+    resume: (outcome: Outcome) => void,
+    flow: Flow.Flow | undefined,
+    inquiry: Answers.Inquiry | undefined
+  ) {
+    super(method, timeoutMillis, resume, flow, inquiry)
+    this.counted = false
+  }
 
   override onReply(reply: Envelope.Reply) {
     // Nobody takes the steps of others that have begun, of several processes of one name.

@@ -13,6 +13,7 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
 import * as Presence from "../../wire/Presence.ts"
 import type { Instance } from "./members.ts"
 import * as Router from "./router.ts"
@@ -24,9 +25,15 @@ export const maxPending = 50_000
 export abstract class Pending extends TimerWheel.Entry {
   id = ""
   /** On the clock of the deadlines. */
-  deadline = 0
+  deadline: number
   /** The process that the request was sent to, where it was sent to one alone. */
-  target: Instance | undefined = undefined
+  target: Instance | undefined
+  // One that goes without saying is not compiled away.
+  constructor() {
+    super()
+    this.deadline = 0
+    this.target = undefined
+  }
   /** False for an answer of another process than the one whose steps the call gets. */
   abstract accepts(reply: Envelope.Reply): boolean
   /** A step on the way. */
@@ -50,6 +57,8 @@ export interface Inbox {
   readonly transport: Transport["Service"]
   /** Where answers are sent to. */
   readonly channel: string
+  /** How many of them may come in one frame; nothing where the transport sends none so. */
+  readonly packs: number | undefined
   /** Enters a call for so many milliseconds and gives it an id if it has none; nothing when the table is full. */
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
   /** True while answers cannot arrive: requests must be held. */
@@ -157,8 +166,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   )
 
   // Before the first call can be made: an answer may be faster than the confirmation of its request.
-  yield* transport.subscribe({ _tag: "Channel", channel }, (frame) => {
-    const raw = Codec.parse(frame, maxFrameBytes)
+  const receive = Pack.each(maxFrameBytes, (raw) => {
     if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
     const reply = Envelope.readReply(raw)
     const call = reply.requestId === undefined ? undefined : pending.get(reply.requestId)
@@ -174,6 +182,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     leave(call)
     call.onReply(reply)
   })
+  yield* transport.subscribe({ _tag: "Channel", channel }, receive)
 
   // It does not say of which service it is: one process may serve several.
   const routers = new Set<Router.Router>()
@@ -196,6 +205,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     pendingOn: (target) => [...pending.values()].filter((call) => call.target === target),
     router: (service) => RcMap.get(shared, `${transport.prefix}\n${service}`),
     channel,
+    packs: transport.capabilities.packs && maxFrameBytes >= Pack.maxBytes ? Pack.maxCount : undefined,
     size: () => pending.size,
     now: wheel.now,
     leave,

@@ -43,12 +43,15 @@ const encode = <A, E>(
   settings: Settings,
   then: (json: unknown, settings: Settings) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | CallError> => {
-  const unbegun = <X, E>(effect: Effect.Effect<X, E>) => (kind === "client" ? Observed.unbegun(method, effect) : effect)
   const deadline = fiber.getRef(Deadline)
   if (deadline !== undefined) {
     const left = Math.floor(deadline - method.inbox.now())
     if (left <= 0) {
-      return unbegun(Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis: 0 }), "no")))
+      return unbegun(
+        kind,
+        method,
+        Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis: 0 }), "no"))
+      )
     }
     if (left < settings.timeoutMillis) settings = { ...settings, timeoutMillis: left }
   }
@@ -61,10 +64,13 @@ const encode = <A, E>(
     Effect.mapError((error) => failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
     within(timeoutMillis, () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "no"))
   )
-  return Effect.flatMap(unbegun(encoding), (value) =>
+  return Effect.flatMap(unbegun(kind, method, encoding), (value) =>
     then(value, { ...settings, timeoutMillis: Math.max(0, Math.floor(end - method.inbox.now())) })
   )
 }
+
+const unbegun = <A, E>(kind: "client" | "producer", method: Method, effect: Effect.Effect<A, E>) =>
+  kind === "client" ? Observed.unbegun(method, effect) : effect
 
 // A schema that works asynchronously has the call's time, no more.
 export const within =
@@ -117,7 +123,7 @@ export const write = (
 ): string | CallErrorReason => {
   const { maxFrameBytes } = method.inbox.transport.capabilities
   // The envelope is one level. Whoever reads it would drop it, and the call would end by its deadline.
-  if (Codec.nestsTooDeep(json, 1)) {
+  if (SchemaCodec.nestsTooDeep(method.payload, json, 1)) {
     return new Reason.InvalidPayload({ path: [], expected: `a value nested at most ${Codec.maxDepth - 1} deep` })
   }
   const id = call?.id
@@ -132,7 +138,8 @@ export const write = (
       credit: call?.flow?.granted,
       answers: call?.inquiry === undefined ? undefined : true,
       route: settings.route === 1 ? undefined : settings.route,
-      id: call === undefined ? settings.id : undefined
+      id: call === undefined ? settings.id : undefined,
+      packs: id === undefined ? undefined : method.inbox.packs
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })

@@ -12,12 +12,13 @@ import * as Glob from "../../contract/Glob.ts"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
 import * as Prefixed from "../../transport/Prefixed.ts"
-import { type Receive, type Target, type Transport, TransportError } from "../../transport/Transport.ts"
+import { type Frame, type Target, type Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Control from "../../wire/Control.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
 import * as Presence from "../../wire/Presence.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Settings } from "../Options.ts"
@@ -148,7 +149,15 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const patterns = new Map<string, (channel: string) => boolean>()
 
   const inboxes = Channels.inboxPrefix(Prefixed.rootOf(transport).prefix)
+  // The last channel that turned out to be somebody else's: mostly the next one is the same. Forgotten when a table changes.
+  let foreign: string | undefined
   const isOwn = (channel: string) => {
+    if (channel === foreign) return false
+    const own = isListenedTo(channel)
+    if (!own) foreign = channel
+    return own
+  }
+  const isListenedTo = (channel: string) => {
     const name = Channels.withoutPrefix(transport.prefix, channel)
     if (listeners.has(channelKey(channel)) || (name !== undefined && services.has(name))) return true
     if (channel.endsWith(link.instance)) return true
@@ -170,9 +179,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 
   /** Requests that come to all who serve the name, or to this process alone. */
   const receiveRequest =
-    (service: string, actions: ReadonlyMap<string, Mounted>, isAlone: boolean): Receive =>
-    (frame) => {
-      const raw = Codec.parse(frame, maxFrameBytes)
+    (service: string, actions: ReadonlyMap<string, Mounted>, isAlone: boolean) =>
+    (raw: Codec.JsonObject | Codec.Malformed, _channel: string, frame: Frame | undefined): void => {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readRequest(raw)
       if (typeof envelope === "string") return receiveOther(service, raw, envelope)
@@ -184,7 +192,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         const { delivery, entry, mount } = mounted
         return isAlone || delivery === "live" || ownClaims === undefined
           ? mount.accept(entry, service, envelope, isAlone)
-          : mount.claim(entry, service, envelope, frame, ownClaims)
+          : mount.claim(entry, service, envelope, frame ?? JSON.stringify(raw), ownClaims)
       }
       discards.count("UnknownAction")
       for (const other of actions.values()) if (other.mount.options.unknownAction === "ignore") return
@@ -195,15 +203,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         )
       if (isAlone || ownClaims === undefined || first(actions)?.delivery === "live") return refuse()
       // Another replica may know it.
-      ownClaims.claim(service, envelope, frame, true, (won) => {
+      ownClaims.claim(service, envelope, frame ?? JSON.stringify(raw), true, (won) => {
         if (won) refuse()
       })
     }
 
   const receiveMessage =
-    (listening: ReadonlySet<Mounted>): Receive =>
-    (frame, channel) => {
-      const raw = Codec.parse(frame, maxFrameBytes)
+    (listening: ReadonlySet<Mounted>) =>
+    (raw: Codec.JsonObject | Codec.Malformed, channel: string): void => {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       // Who listens to everything is not told again and again who is there.
       if (Presence.read(raw) !== undefined) return
@@ -215,24 +222,27 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       }
     }
 
+  const subscribe = (target: Target, take: Parameters<typeof Pack.each>[1]) =>
+    transport.subscribe(target, Pack.each(maxFrameBytes, take))
+
   // One subscription per service and per listened target, however many layers share it. A table is filled before its
   // subscription opens and emptied after it has closed.
   const subscriptions = yield* RcMap.make({
     lookup: (key: string) => {
       const name = key.slice(2)
       if (key.startsWith("i:"))
-        return transport.subscribe(
+        return subscribe(
           { _tag: "Channel", channel: instanceOf(name) },
           receiveRequest(name, services.get(name) ?? new Map(), true)
         )
       const listening = listeners.get(key)
       if (listening === undefined) {
-        return transport.subscribe(
+        return subscribe(
           { _tag: "Channel", channel: Channels.service(transport.prefix, name) },
           receiveRequest(name, services.get(name) ?? new Map(), false)
         )
       }
-      return transport.subscribe(
+      return subscribe(
         key.startsWith("c:") ? { _tag: "Channel", channel: name } : { _tag: "Pattern", pattern: name },
         receiveMessage(listening)
       )
@@ -292,6 +302,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
           services.set(service, actions)
+          foreign = undefined
           for (const one of mounted) actions.set(one.entry.name, one)
           return actions
         }),
@@ -314,6 +325,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         Effect.sync(() => {
           const listening = listeners.get(key) ?? new Set<Mounted>()
           listeners.set(key, listening.add(mounted))
+          foreign = undefined
           if (target._tag === "Pattern") patterns.set(key, Glob.matcher(target.pattern))
           return listening
         }),

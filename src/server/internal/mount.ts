@@ -72,6 +72,8 @@ export const make = (
         : options.replyTo
   const claimed = Latch.makeUnsafe(true)
   let claiming = 0
+  /** The last channel that was found to be allowed: mostly the next one is the same. */
+  let allowed = ""
   let meanMillis = 10
   let refusals = 0
 
@@ -119,13 +121,13 @@ export const make = (
   const read = (exchange: Exchange) => {
     const { deadline, entry, envelope } = exchange
     if (deadline !== undefined) {
-      if (deadline <= link.wheel.now()) {
+      if (deadline <= exchange.now()) {
         refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
         return end(exchange)
       }
     } else if (handlerTimeoutMillis !== undefined) {
       exchange.timeoutMillis = handlerTimeoutMillis
-      exchange.deadline = link.wheel.now() + handlerTimeoutMillis
+      exchange.deadline = exchange.now() + handlerTimeoutMillis
     }
     stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
       if (exchange.stopped) return end(exchange)
@@ -140,7 +142,7 @@ export const make = (
   const run = (exchange: Exchange, payload: unknown) => {
     const { entry } = exchange
     exchange.begin()
-    const begun = link.wheel.now()
+    const begun = exchange.now()
     // The deadline is the request's own, also where the layer was built below another request.
     const own = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
     const context = entry.observed.begin(exchange, own)
@@ -206,8 +208,13 @@ export const make = (
         (stop) => Effect.sync(stop)
       )
     ),
-    mayAnswer: (replyTo) =>
-      Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
+    mayAnswer: (replyTo) => {
+      if (replyTo !== allowed) {
+        if (!Channels.isAddress(replyTo) || !allowedPrefixes.some((prefix) => replyTo.startsWith(prefix))) return false
+        allowed = replyTo
+      }
+      return !isOwn(replyTo)
+    },
     accept: (entry, service, envelope, isAlone) => {
       const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
       exchange.isAlone = isAlone
