@@ -5,15 +5,18 @@
  * a `CallError`.
  */
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type { Json } from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Policy } from "../policy/Policy.ts"
+import { Durable, type StoreOf } from "../transport/Durable.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import type { CallError } from "./CallError.ts"
@@ -22,6 +25,7 @@ import type { Declined } from "./Declined.ts"
 import type { Answers } from "./internal/answers.ts"
 import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
+import * as Kept from "./internal/durable.ts"
 import { defaultWindow, maxWindow } from "./internal/flow.ts"
 import { type Inbox, inbox } from "./internal/inbox.ts"
 import * as Prepared from "./internal/method.ts"
@@ -119,12 +123,34 @@ export type StreamMethod<A extends Action.Any> = (
   ...args: Arguments<Action.Payload<A>, StreamOptions>
 ) => Stream.Stream<Action.Items<A>, Action.Error<A> | CallError>
 
+/**
+ * One durable action, ready to be called: its requests are kept until they were handled, at least once each, whoever goes away.
+ *
+ * A call is the same as of any action, but its timeout ends only the waiting: the `DeadlineExceeded` names the receipt by which the
+ * result can still be had. While the store cannot be reached a call appends its request again under the same id, which is safe.
+ */
+export interface DurableMethod<A extends Action.Any> {
+  /** Has the request handled and waits for the result. */
+  (...args: Arguments<Action.Payload<A>, CallOptions>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError>
+  /** Has the request kept, to be handled when its turn comes, and does not wait for that. */
+  readonly enqueue: (...args: Arguments<Action.Payload<A>, Kept.EnqueueOptions>) => Effect.Effect<Receipt<A>, CallError>
+  /** Asks about a request by its id, also in another process than the one that enqueued it. */
+  readonly receipt: (id: string) => Receipt<A>
+}
+
+/** What can be asked about a request that is kept. */
+export interface Receipt<A extends Action.Any> extends Kept.Receipt<Action.Success<A>, Action.Error<A>> {}
+
+export type { EnqueueOptions } from "./internal/durable.ts"
+
 /** The method of an action, by what it does. */
-export type MethodOf<A extends Action.Any> = [Action.Items<A>] extends [never]
-  ? keyof A["asks"] extends never
-    ? Method<A>
-    : AskingMethod<A>
-  : StreamMethod<A>
+export type MethodOf<A extends Action.Any> = A extends Action.Durable
+  ? DurableMethod<A>
+  : [Action.Items<A>] extends [never]
+    ? keyof A["asks"] extends never
+      ? Method<A>
+      : AskingMethod<A>
+    : StreamMethod<A>
 
 /** A caller of a service: a {@link MethodOf} each action, by its name. */
 export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionName<S>]: MethodOf<S["actions"][Name]> }
@@ -137,24 +163,36 @@ export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionNa
 export const make = <S extends Service.Any>(
   service: S,
   options?: Options
-): Effect.Effect<Caller<S>, TransportError, Transport | Scope.Scope> =>
+): Effect.Effect<Caller<S>, TransportError, Transport | StoreOf<S> | Scope.Scope> =>
   Effect.gen(function* () {
     const shared = yield* inbox
     const context = yield* Effect.context<never>()
+    const durable = Option.getOrUndefined(yield* Effect.serviceOption(Durable))
     const caller: Record<string, unknown> = Object.create(null)
     for (const action of Object.values(service.actions)) {
       const metrics = CallMetrics.make(service.serviceName, action.name, context)
-      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, options)
+      if (Action.isDurable(action) && durable === undefined) {
+        return yield* Effect.die(new NoStore({ name: `${service.serviceName}.${action.name}` }))
+      }
+      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, options, durable)
     }
     return caller as Caller<S>
-  })
+  }) as any
+
+/** An action is durable, and nothing keeps its requests. A mistake in the program that its types show, hence a defect. */
+export class NoStore extends Data.TaggedError("NoStore")<{ readonly name: string }> {
+  override get message() {
+    return `${this.name} is durable, and no Durable is provided: take Durable.layerMemory, or RedisStreams.layer`
+  }
+}
 
 const toMethod = (
   inbox: Inbox,
   service: string,
   action: Action.Any,
   metrics: CallMetrics.CallMetrics,
-  caller: Options | undefined
+  caller: Options | undefined,
+  durable: Durable["Service"] | undefined
 ) => {
   const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
   const method = Prepared.method(inbox, service, action.name, {
@@ -174,10 +212,20 @@ const toMethod = (
   const using = SchemaCodec.isVoid(action.payload)
     ? <A>(run: Run<A>) =>
         (options?: CallOptions) =>
-          run(method, undefined, resolve(method, caller, options))
+          run(method, undefined, resolve(method, caller, options), options)
     : <A>(run: Run<A>) =>
         (payload?: unknown, options?: CallOptions) =>
-          run(method, payload === undefined ? absent : payload, resolve(method, caller, options))
+          run(method, payload === undefined ? absent : payload, resolve(method, caller, options), options)
+  if (Action.isDurable(action) && durable !== undefined) {
+    const kept = Kept.make(method, durable)
+    return Object.assign(
+      using((_, payload, settings) => Kept.unary(kept, payload, settings)),
+      {
+        enqueue: using((_, payload, settings, options) => Kept.enqueue(kept, payload, options ?? {}, settings)),
+        receipt: (id: string) => Kept.receipt(kept, id)
+      }
+    )
+  }
   if (method.items !== undefined) return using(streamed)
   return Object.assign(using(unary), { stream: using(streamed), send: using(Call.oneWay) })
 }
@@ -192,7 +240,7 @@ const unary: Run<Effect.Effect<any, any>> = (method, payload, settings) =>
 const streamed: Run<Stream.Stream<Event<any, any>, any>> = (method, payload, settings) =>
   (settings.policies.length === 0 ? Call.streamed : Attempts.streamed)(method, payload, settings)
 
-type Run<A> = (method: Prepared.Method, payload: unknown, settings: Prepared.Settings) => A
+type Run<A> = (method: Prepared.Method, payload: unknown, settings: Prepared.Settings, options?: CallOptions) => A
 
 /**
  * Runs a streamed call: gives every step to a function, in order, and succeeds with the result, as Daebus' `on_progress` does.

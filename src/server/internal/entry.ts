@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
+import type * as Action from "../../contract/Action.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Exchange } from "./exchange.ts"
@@ -13,6 +14,10 @@ export interface Entry {
   readonly name: string
   /** How many of it may run at once, if that is limited. */
   readonly concurrency: number | undefined
+  /** How its messages are delivered again, where it is durable. */
+  readonly redelivery?: Action.Redelivery | undefined
+  /** Its messages are kept until they were handled. */
+  readonly durable?: boolean
   /** Whether the handler's result is the answer. A listener answers only by hand. */
   readonly automatic: boolean
   /** What of the message the handler is for. */

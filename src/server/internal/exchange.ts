@@ -21,6 +21,7 @@ import { AskError } from "../AskError.ts"
 import type { Request } from "../Request.ts"
 import * as Response from "../Response.ts"
 import type { Gate, Place } from "./admission.ts"
+import type { Delivery } from "./delivery.ts"
 import type { Entry } from "./entry.ts"
 import type { Outbox } from "./outbox.ts"
 import { Questions } from "./questions.ts"
@@ -52,6 +53,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   readonly envelope: Envelope.Request
   readonly entry: Entry
   readonly link: Link
+  /** What keeps it, where it is durable. */
+  readonly delivery: Delivery | undefined
   /**
    * When it is no longer wanted, on the wheel's clock: for its caller, or for the service where the caller did not say; nothing once a
    * stream has begun, which lasts as long as it is heard of.
@@ -83,8 +86,16 @@ export class Exchange extends TimerWheel.Entry implements Request {
   private heard = 0
   private questions: Questions | undefined = undefined
 
-  constructor(link: Link, entry: Entry, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
+  constructor(
+    link: Link,
+    entry: Entry,
+    service: string,
+    envelope: Envelope.Request,
+    replyTo: string | undefined,
+    delivery?: Delivery
+  ) {
     super()
+    this.delivery = delivery
     this.link = link
     this.entry = entry
     this.service = service
@@ -115,6 +126,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
   get attempt() {
     return this.envelope.attempt
   }
+  get deliveries() {
+    return this.delivery?.deliveries ?? 1
+  }
   get payload() {
     return this.envelope.payload
   }
@@ -127,7 +141,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
   /** Whether somebody gets to know how it ends. */
   get isAwaited() {
-    return this.replyTo !== undefined && this.entry.automatic
+    return (this.replyTo !== undefined || this.delivery !== undefined) && this.entry.automatic
   }
   get remainingMillis() {
     return this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
@@ -237,11 +251,19 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private get cancelKey() {
     const { requestId } = this.envelope
-    return this.isAwaited && typeof requestId === "string" ? cancelKey(this.replyTo!, requestId) : undefined
+    // What is kept is done, whoever goes away.
+    return this.isAwaited && this.delivery === undefined && typeof requestId === "string"
+      ? cancelKey(this.replyTo!, requestId)
+      : undefined
   }
 
   /** Ends with an outcome on the way, unless it was answered. */
   refuse(reason: Reason.Sent, started: Reason.Started) {
+    if (this.delivery !== undefined) {
+      if (this.answered) return
+      this.answered = true
+      return this.delivery.refused(this, reason, started)
+    }
     this.fail({ error: reason.message, reason: Reason.encode(reason), started })
   }
 
@@ -440,7 +462,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     besides: Partial<Envelope.ReplyExtension> = {}
   ) {
     const { replyTo, link } = this
-    if (replyTo === undefined) return then?.()
+    if (replyTo === undefined && !(final && this.delivery !== undefined)) return then?.()
     let frame = Envelope.writeReply(status, payload, this.envelope.requestId, final, this.extension(besides))
     const { maxFrameBytes } = link.transport.capabilities
     if (Codec.isLarger(frame, maxFrameBytes)) {
@@ -465,6 +487,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
         this.extension({})
       )
     }
+    if (final && this.delivery !== undefined) return this.delivery.settle(frame, replyTo, then)
+    if (replyTo === undefined) return then?.()
     link.outbox.send()
     link.transport.send(replyTo, frame, (error, receivers) => {
       link.outbox.confirm()

@@ -19,8 +19,10 @@ import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Settings } from "../Options.ts"
 import { Supervisor } from "../Supervision.ts"
+import * as Consuming from "./consuming.ts"
 import * as Entry from "./entry.ts"
 import { cancelKey, Exchange, type Link } from "./exchange.ts"
+import * as Kept from "./kept.ts"
 import * as Mount from "./mount.ts"
 import { Outbox } from "./outbox.ts"
 import * as ShutDown from "./shutDown.ts"
@@ -195,7 +197,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       )
       yield* Scope.provide(RcMap.get(subscriptions, key), subscription)
     })
-    return { begin, mount }
+    return { begin, mount, subscription }
   })
 
   const host: Host = {
@@ -213,7 +215,15 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       ),
 
     serve: Effect.fnUntraced(function* (service, entries, options) {
-      const { begin, mount } = yield* open(service, entries, options)
+      const { begin, mount, subscription } = yield* open(service, entries, options)
+      const durable = entries.some((entry) => entry.durable) ? yield* Kept.store(service) : undefined
+      // Outlives what it delivers, and begins to read when all else is there.
+      const reading =
+        durable === undefined
+          ? Effect.void
+          : yield* Consuming.make(
+              Kept.plan(link, durable, service, mount, (action) => services.get(service)?.get(action))
+            )
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
@@ -230,6 +240,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       // Before the rest, and left after it: who gets steps or is asked is heard until the last handler has ended.
       if (entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
       yield* begin(`s:${service}`)
+      yield* Scope.provide(reading, subscription)
     }),
 
     listen: Effect.fnUntraced(function* (target, entry, options) {

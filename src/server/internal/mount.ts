@@ -18,6 +18,7 @@ import type { Settings } from "../Options.ts"
 import * as Request from "../Request.ts"
 import * as ServerMetrics from "../ServerMetrics.ts"
 import type { PoolGaveUp } from "../Supervision.ts"
+import type { Delivery } from "./delivery.ts"
 import type { Entry } from "./entry.ts"
 import { Exchange, type Link } from "./exchange.ts"
 import * as Pool from "./pool.ts"
@@ -26,7 +27,9 @@ import * as Pool from "./pool.ts"
 export interface Mount {
   readonly options: Settings
   /** Takes a message for one of its handlers; it ends in an answer where somebody waits for one. */
-  readonly accept: (entry: Entry, service: string, envelope: Envelope.Request) => void
+  readonly accept: (entry: Entry, service: string, envelope: Envelope.Request, delivery?: Delivery) => void
+  /** Calls a function whenever a request has ended, whose slot may be free now. */
+  readonly watchFree: (freed: () => void) => void
   /** Shows it in the gauges until the Scope closes. */
   readonly observed: Effect.Effect<void, never, Scope.Scope>
   /** True for a channel that answers may be sent to. */
@@ -66,6 +69,7 @@ export const make = (
         : options.replyTo
   let meanMillis = 10
   let refusals = 0
+  let freed: (() => void) | undefined
 
   /** Runs a part of an exchange: goes on at once where it ends at once, otherwise when its fiber does. */
   const stage = <A, E>(
@@ -155,6 +159,7 @@ export const make = (
     live.delete(exchange)
     if (live.size === 0) idle.openUnsafe()
     pool.leave(exchange)
+    freed?.()
   }
 
   const refuse = (exchange: Exchange, reason: Reason.Sent) => {
@@ -200,8 +205,12 @@ export const make = (
     ),
     mayAnswer: (replyTo) =>
       Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
-    accept: (entry, service, envelope) => {
-      const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
+    watchFree: (watcher) => {
+      freed = watcher
+    },
+    accept: (entry, service, envelope, delivery) => {
+      const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope), delivery)
+      if (delivery !== undefined) delivery.exchange = exchange
       pool.enter(exchange)
     },
     pool,
