@@ -8,6 +8,7 @@ import type * as Action from "../../contract/Action.ts"
 import type * as Durable from "../../transport/Durable.ts"
 import type { TransportError } from "../../transport/Transport.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Printable from "../../wire/Printable.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { DurableMetrics } from "../DurableMetrics.ts"
 import type { Exchange, Link } from "./exchange.ts"
@@ -117,12 +118,13 @@ export class Delivery {
     const { consumer, link, metrics, name, publishes } = this.source
     const { entry } = this
     metrics.buried(reason)
-    const where = action === "" ? name : `${name}.${action.slice(0, 128)}`
-    link.log(
-      Effect.logError(
-        `fiberbus: a message to ${where} is set aside after ${entry.deliveries} ${entry.deliveries === 1 ? "delivery" : "deliveries"}: ${reason}`
-      )
-    )
+    // What nobody could read may come in floods: it is summed up.
+    if (this.exchange === undefined && reason !== "Crashed") link.discards.note(`SetAside:${reason}`)
+    else {
+      const where = action === "" ? name : `${name}.${Printable.line(Printable.cut(action, 64))}`
+      const times = `${entry.deliveries} ${entry.deliveries === 1 ? "delivery" : "deliveries"}`
+      link.log(Effect.logError(`fiberbus: a message to ${where} is set aside after ${times}: ${reason}`))
+    }
     const settlement = frame === undefined ? undefined : { frame, replyTo: publishes ? (replyTo ?? "") : "" }
     this.tell(
       undefined,
