@@ -5,7 +5,6 @@
  * a `CallError`.
  */
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -16,7 +15,7 @@ import * as Stream from "effect/Stream"
 import * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Policy } from "../policy/Policy.ts"
-import { Durable, type StoreOf } from "../transport/Durable.ts"
+import { Durable, NoStore, type StoreOf } from "../transport/Durable.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import type { CallError } from "./CallError.ts"
@@ -178,13 +177,6 @@ export const make = <S extends Service.Any>(
     }
     return caller as Caller<S>
   }) as any
-
-/** An action is durable, and nothing keeps its requests. A mistake in the program that its types show, hence a defect. */
-export class NoStore extends Data.TaggedError("NoStore")<{ readonly name: string }> {
-  override get message() {
-    return `${this.name} is durable, and no Durable is provided: take Durable.layerMemory, or RedisStreams.layer`
-  }
-}
 
 const toMethod = (
   inbox: Inbox,

@@ -4,14 +4,15 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Service from "../contract/Service.ts"
+import type * as Topic from "../contract/Topic.ts"
 import { type DeadLetter, Durable } from "../transport/Durable.ts"
 import { Transport, type TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 
 export type { DeadLetter } from "../transport/Durable.ts"
 
-/** Whose they are: a service, or its name. */
-export type Of = Service.Any | string
+/** Whose they are: a service, or its name; a group of listeners to a topic. */
+export type Of = Service.Any | string | { readonly topic: Topic.Any | string; readonly group: string }
 
 const on = <A>(
   of: Of,
@@ -20,8 +21,14 @@ const on = <A>(
   Effect.gen(function* () {
     const { dead } = yield* Durable
     const { prefix } = yield* Transport
-    return yield* use(dead, Channels.queue(prefix, typeof of === "string" ? of : of.serviceName))
+    return yield* use(dead, queueOf(prefix, of))
   })
+
+const queueOf = (prefix: string, of: Of): string => {
+  if (typeof of === "string") return Channels.queue(prefix, of)
+  if ("serviceName" in of) return Channels.queue(prefix, of.serviceName)
+  return Channels.groupQueue(prefix, typeof of.topic === "string" ? of.topic : of.topic.channel, of.group)
+}
 
 /** Lists them, oldest first: at most `limit` (100) that come after the letter given. */
 export const list = (

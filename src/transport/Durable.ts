@@ -8,6 +8,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -35,6 +36,17 @@ export interface Message {
   readonly key: string
   /** How long it is kept before it is delivered. */
   readonly delayMillis: number
+}
+
+/** A message to a topic. */
+export interface Publication {
+  /** A second one with the same id within some minutes is the same. */
+  readonly id: string
+  readonly frame: string
+  /** How long it is kept for groups that come later. */
+  readonly keepMillis: number
+  /** Where it is published; empty for nowhere. */
+  readonly channel: string
 }
 
 /** What is known of an id. `Done` has its result; `Unknown`: it never was appended, or its result is no longer kept. */
@@ -172,6 +184,19 @@ export class Durable extends Context.Service<
       id: string,
       done: (error: TransportError | undefined, state: State | undefined) => void
     ) => void
+    /**
+     * Keeps a message for each group of a topic, and publishes it to those who listen on a channel where the store does that (`publishes`).
+     * `done` is called exactly once, with the number of these. Nothing is kept for anybody where one of the groups is at its limit.
+     */
+    readonly publish: (
+      topic: string,
+      publication: Publication,
+      done: (error: TransportError | undefined, receivers: number) => void
+    ) => void
+    /** Gives a group its queue of a topic: from now on, or with all that is kept. Nothing happens if it has one. */
+    readonly subscribe: (topic: string, queue: string, from: "now" | "beginning") => Effect.Effect<void, TransportError>
+    /** Takes a group's queue from a topic, with all that it holds. */
+    readonly unsubscribe: (topic: string, queue: string) => Effect.Effect<void, TransportError>
     /** Consumes until the Scope closes. Messages that were appended before its group was there are part of it. */
     readonly consume: (consumption: Consumption) => Effect.Effect<Consumer, TransportError, Scope.Scope>
     readonly dead: {
@@ -188,6 +213,13 @@ export class Durable extends Context.Service<
     }
   }
 >()("fiberbus/transport/Durable") {}
+
+/** Something is durable, and nothing keeps its messages. A mistake in the program that its types show, hence a defect. */
+export class NoStore extends Data.TaggedError("NoStore")<{ readonly name: string }> {
+  override get message() {
+    return `${this.name} is durable, and no Durable is provided: take Durable.layerMemory, or RedisStreams.layer`
+  }
+}
 
 /** What a service needs besides its transport: {@link Durable}, where one of its actions says so. */
 export type StoreOf<S extends Service.Any> = Service.Any extends S

@@ -360,6 +360,20 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
           if (typeof reply !== "string") return done(undefined, { _tag: "Unknown" })
           done(undefined, reply === "w" ? { _tag: "Waiting" } : { _tag: "Done", frame: reply.slice(1) })
         }),
+      publish: (topic, { channel, frame, id, keepMillis }, done) => {
+        const bytes = Buffer.byteLength(frame)
+        if (link.bytesInFlight() + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
+        const words = [id, frame, String(Math.ceil(keepMillis)), String(settings.maxLength), channel]
+        run("publish", topic, words, bytes, (error, reply) => {
+          if (error !== undefined) return done(error, 0)
+          const [tag, value] = reply as [string, unknown]
+          if (tag === "Full") done(full(String(value), settings.maxLength), 0)
+          else done(undefined, Number(value))
+        })
+      },
+      subscribe: (topic, queue, from) =>
+        Effect.asVoid(running("subscribe", topic, [queue, from === "beginning" ? "1" : "0"])),
+      unsubscribe: (topic, queue) => Effect.asVoid(running("unsubscribe", topic, [queue])),
       consume,
       dead: {
         list: (queue, { after, limit }) =>

@@ -28,6 +28,9 @@ export const inbox = (prefix: string): string => inboxPrefix(prefix) + randomUUI
  */
 export const queue = (prefix: string, name: string): string => `${prefix}{${name}}`
 
+/** What is kept for one group of listeners to a topic, in the same slot as the topic's own. */
+export const groupQueue = (prefix: string, topic: string, group: string): string => `${queue(prefix, topic)}:${group}`
+
 /** Messages of a topic, or of all topics that match a pattern. */
 export const topic = (prefix: string, channel: string): string => prefix + channel
 

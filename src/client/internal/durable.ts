@@ -53,7 +53,10 @@ export const make = (method: Method, durable: Durable["Service"]): Kept => ({
 })
 
 /** What passes by itself: the message is appended again, under its id. */
-const passing: ReadonlySet<TransportErrorKind> = new Set(["Unreachable", "Timeout", "ConnectionLost", "Unknown"])
+const passing: ReadonlySet<TransportErrorKind> = new Set(["Unreachable", "Timeout", "ConnectionLost"])
+
+/** True for troubles of the link that pass by themselves. */
+export const isPassing = (kind: TransportErrorKind): boolean => passing.has(kind)
 
 /** Waits between two looks for the answer, in milliseconds: one that was published may not have arrived. */
 const firstLookMillis = 1_000
@@ -354,7 +357,7 @@ export const receipt = (kept: Kept, id: string): Receipt<any, any> => {
             : Duration.toMillis(Duration.fromInputUnsafe(options.timeout))
         let wait = firstPollMillis
         const again: Effect.Effect<any, any> = Effect.flatMap(
-          Effect.catchIf(poll, isPassing(method), () => Effect.succeed(Option.none<any>())),
+          Effect.catchIf(poll, isTransient(method), () => Effect.succeed(Option.none<any>())),
           Option.match({
             onSome: Effect.succeed,
             onNone: () => {
@@ -373,7 +376,7 @@ export const receipt = (kept: Kept, id: string): Receipt<any, any> => {
   }
 }
 
-const isPassing =
+const isTransient =
   ({ action, service }: Method) =>
   (error: unknown) =>
     error instanceof CallError &&

@@ -81,6 +81,20 @@ export class Delivery {
     )
   }
 
+  /** Its listener has ended. */
+  ended(exchange: Exchange, exit: Exit.Exit<unknown, unknown>) {
+    if (exit._tag === "Success") return this.settle("{}", undefined)
+    const { link } = this.source
+    const reason = Cause.hasFails(exit.cause) ? "Failed" : "Defect"
+    link.log(
+      Effect.logWarning(
+        `fiberbus: a durable listener to ${exchange.label} failed in delivery ${this.deliveries} of at most ${this.mostDeliveries}`,
+        exit.cause
+      )
+    )
+    this.failed({ reason, cause: Cause.pretty(exit.cause), action: "", frame: undefined, replyTo: undefined })
+  }
+
   /** It was not handled. */
   refused(exchange: Exchange, reason: Reason.Sent, started: Reason.Started) {
     switch (reason._tag) {

@@ -277,6 +277,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
    * whose schema works asynchronously.
    */
   settle(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    if (this.delivery !== undefined && !this.entry.automatic) {
+      if (!this.answered) this.delivery.ended(this, exit)
+      this.answered = true
+      return undefined
+    }
     if (exit._tag === "Success") {
       if (exit.value !== Response.sent) return this.answerSuccess(exit.value)
       if (!this.answered) this.fail({ error: "the handler ended without an answer", started: "yes" })

@@ -59,6 +59,12 @@ export interface Host {
     entry: Entry.Entry,
     options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
+  /** The same for what is kept for a group of listeners to a topic. */
+  readonly attend: (
+    topic: Kept.Attended,
+    entry: Entry.Entry,
+    options: Settings
+  ) => Effect.Effect<void, TransportError, Scope.Scope>
 }
 
 // Of a transport and all its views: what one serves by its whole name, another may serve behind a prefix.
@@ -184,7 +190,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       runFork(unsubscribe)
       supervisor?.gaveUp(error)
     })
-    const begin = Effect.fnUntraced(function* (key: string) {
+    const begin = Effect.fnUntraced(function* (key: string | undefined) {
       yield* mount.observed
       const supervised = ShutDown.make(link, name, mount, unsubscribe, supervisor !== undefined)
       yield* Effect.acquireRelease(
@@ -195,7 +201,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             Effect.sync(() => supervisor?.supervised.delete(supervised))
           )
       )
-      yield* Scope.provide(RcMap.get(subscriptions, key), subscription)
+      if (key !== undefined) yield* Scope.provide(RcMap.get(subscriptions, key), subscription)
     })
     return { begin, mount, subscription }
   })
@@ -263,6 +269,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
           })
       )
       yield* begin(key)
+    }),
+
+    attend: Effect.fnUntraced(function* (topic, entry, options) {
+      const { begin, mount, subscription } = yield* open(entry.name, [entry], options)
+      const durable = yield* Kept.store(topic.name)
+      const reading = yield* Consuming.make(yield* Kept.attending(link, durable, topic, { entry, mount }))
+      yield* begin(undefined)
+      yield* Scope.provide(reading, subscription)
     })
   }
   return host

@@ -1,8 +1,8 @@
 /** The messages that are kept for a service: where they are, and who handles which. */
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Durable } from "../../transport/Durable.ts"
+import { Durable, NoStore } from "../../transport/Durable.ts"
+import type { TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -10,13 +10,6 @@ import type * as Consuming from "./consuming.ts"
 import { answerOf } from "./delivery.ts"
 import type { Link } from "./exchange.ts"
 import type { Mount } from "./mount.ts"
-
-/** An action is durable, and nothing keeps its messages. A mistake in the program that its types show, hence a defect. */
-export class NoStore extends Data.TaggedError("NoStore")<{ readonly name: string }> {
-  override get message() {
-    return `${this.name} is durable, and no Durable is provided: take Durable.layerMemory, or RedisStreams.layer`
-  }
-}
 
 /** What keeps messages, or the defect {@link NoStore}. */
 export const store = (name: string): Effect.Effect<Durable["Service"]> =>
@@ -63,3 +56,45 @@ export const plan = (
     return nobody("UnknownAction", reason.message, action, answerOf(requestId, reason, "no"), replyTo)
   }
 })
+
+/** A group of listeners to a topic. */
+export interface Attended {
+  /** The topic's name. */
+  readonly name: string
+  readonly group: string
+  readonly from: "now" | "beginning"
+}
+
+/** How a group of listeners consumes what is kept for it. Its queue is there when this succeeds. */
+export const attending = (
+  link: Link,
+  durable: Durable["Service"],
+  { from, group, name }: Attended,
+  handling: Consuming.Handling
+): Effect.Effect<Consuming.Plan, TransportError> => {
+  const { prefix } = link.transport
+  const queue = Channels.groupQueue(prefix, name, group)
+  const { mount } = handling
+  const plan: Consuming.Plan = {
+    link,
+    durable,
+    name: `${name}:${group}`,
+    queue,
+    group,
+    mount,
+    // Nobody asks for the result of a message.
+    settings: { ...mount.options.durable, windowMillis: 0 },
+    find: (raw) => {
+      const envelope = Envelope.readBroadcast(raw)
+      const answerable = envelope.replyTo === undefined || mount.mayAnswer(envelope.replyTo)
+      return {
+        _tag: "Handling",
+        handling,
+        service: name,
+        envelope: answerable ? envelope : { ...envelope, replyTo: undefined },
+        redelivery: undefined
+      }
+    }
+  }
+  return Effect.as(durable.subscribe(Channels.queue(prefix, name), queue, from), plan)
+}

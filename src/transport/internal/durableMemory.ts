@@ -52,6 +52,10 @@ interface Queue {
   readonly results: Map<string, Result>
   readonly dead: Map<string, Durable.DeadLetter>
   letters: number
+  /** Of a topic: the names of its groups' queues, the ids of the last messages, and what is kept of them. */
+  readonly groups: Set<string>
+  readonly published: Map<string, number>
+  log: Array<{ readonly frame: string; readonly id: string; readonly until: number }>
   readonly readers: Set<() => void>
   readonly wakes: Set<() => void>
 }
@@ -62,6 +66,7 @@ export interface Store {
   readonly maxLength: number
   readonly maxFrameBytes: number
   readonly queue: (name: string) => Queue
+  readonly remove: (name: string) => void
 }
 
 /** Makes an empty store on a clock in milliseconds. */
@@ -74,6 +79,10 @@ export const makeStore = (
     now,
     maxLength: options.maxLength ?? defaultMaxLength,
     maxFrameBytes: options.maxFrameBytes ?? Codec.defaultMaxBytes,
+    remove: (name) => {
+      const queue = queues.get(name)
+      for (const part of [queue?.ready, queue?.delivered, queue?.delayed, queue?.lanes, queue?.dead]) part?.clear()
+    },
     queue: (name) => {
       let queue = queues.get(name)
       if (queue === undefined) {
@@ -87,6 +96,9 @@ export const makeStore = (
           results: new Map(),
           dead: new Map(),
           letters: 0,
+          groups: new Set(),
+          published: new Map(),
+          log: [],
           readers: new Set(),
           wakes: new Set()
         }
@@ -96,6 +108,9 @@ export const makeStore = (
     }
   }
 }
+
+/** For how long a message to a topic is recognised, in milliseconds. */
+export const publishedMillis = 300_000
 
 /** Longest time between two looks at what is delayed, in milliseconds. */
 const restMillis = 60_000
@@ -163,6 +178,22 @@ export const on = (store: Store): Durable.Durable["Service"] => {
     if (delayMillis > 0) delay(queue, message, delayMillis, false)
     else enter(queue, message)
     return { _tag: "Added" }
+  }
+
+  const publish = (topic: Queue, { frame, id, keepMillis }: Durable.Publication): string | undefined => {
+    for (const [known, until] of topic.published) {
+      if (until > now()) break
+      topic.published.delete(known)
+    }
+    if (topic.published.has(id)) return undefined
+    const groups = Array.from(topic.groups, (name) => [name, store.queue(name)] as const)
+    const crowded = groups.find(([, queue]) => lengthOf(queue) >= store.maxLength)
+    if (crowded !== undefined) return crowded[0]
+    topic.published.set(id, now() + publishedMillis)
+    for (const [, queue] of groups) enter(queue, { id, frame, key: "", at: now(), deliveries: 0 })
+    topic.log = topic.log.filter(({ until }) => until > now()).slice(-store.maxLength)
+    if (keepMillis > 0) topic.log.push({ frame, id, until: now() + keepMillis })
+    return undefined
   }
 
   const consume = (consumption: Durable.Consumption): Durable.Consumer => {
@@ -297,6 +328,25 @@ export const on = (store: Store): Durable.Durable["Service"] => {
       done(appended === undefined ? full(queue, store.maxLength) : undefined, appended)
     },
     state: (queue, id, done) => done(undefined, stateOf(store.queue(queue), id)),
+    publish: (topic, publication, done) => {
+      const crowded = publish(store.queue(topic), publication)
+      done(crowded === undefined ? undefined : full(crowded, store.maxLength), 0)
+    },
+    subscribe: (name, group, from) =>
+      Effect.sync(() => {
+        const topic = store.queue(name)
+        if (topic.groups.has(group)) return
+        topic.groups.add(group)
+        if (from === "now") return
+        for (const { frame, id, until } of topic.log) {
+          if (until > now()) enter(store.queue(group), { id, frame, key: "", at: now(), deliveries: 0 })
+        }
+      }),
+    unsubscribe: (name, group) =>
+      Effect.sync(() => {
+        store.queue(name).groups.delete(group)
+        store.remove(group)
+      }),
     consume: (consumption) => Effect.sync(() => consume(consumption)),
     dead: {
       list: (name, { after, limit }) =>

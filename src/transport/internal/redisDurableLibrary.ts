@@ -10,8 +10,12 @@
  * - `.delayed`: what is due later, by its time; `.held`: the messages of these, by number; `.number`: the last number
  * - `.lanes`: by key, where its first message is; `.lane:<key>`: those behind it; `.laned`: how many these are in all
  * - `.dead`: the stream of dead letters
+ *
+ * Each group of listeners to a topic has a queue of its own, `<prefix>{<topic>}:<group>`. The topic has `.groups` (the names of these),
+ * `.log` (what is kept for groups that come later) and `.id:<id>`.
  */
 import { createHash } from "node:crypto"
+import { publishedMillis } from "./durableMemory.ts"
 
 /** For how long an id is remembered whose message has no result, in milliseconds: then somebody has deleted the message by hand. */
 const openMillis = 7 * 86_400_000
@@ -122,6 +126,50 @@ local function append(keys, args)
   local m = { id = id, frame = args[2], n = '0', at = '', key = args[3] }
   if millis > 0 then delay(base, m, millis, false) else enter(base, m) end
   return { 'Added' }
+end
+
+-- id, frame, keep, most, channel
+local function publish(keys, args)
+  local base = baseOf(keys)
+  local known = base .. '.id:' .. args[1]
+  if not redis.call('SET', known, 'w', 'NX', 'PX', ${publishedMillis}) then return { 'Waiting', 0 } end
+  local groups = redis.call('SMEMBERS', base .. '.groups')
+  local most = tonumber(args[4])
+  if most > 0 then
+    for _, group in ipairs(groups) do
+      if lengthOf(group) >= most then
+        redis.call('DEL', known)
+        return { 'Full', group }
+      end
+    end
+  end
+  for _, group in ipairs(groups) do enter(group, { id = args[1], frame = args[2], n = '0', at = '', key = '' }) end
+  local keeps = tonumber(args[3])
+  if keeps > 0 then
+    redis.call('XADD', base .. '.log', 'MINID', '~', whole(now() - keeps), '*', 'id', args[1], 'frame', args[2])
+  end
+  local receivers = 0
+  if args[5] ~= '' then receivers = redis.call('PUBLISH', args[5], args[2]) end
+  return { 'Added', receivers }
+end
+
+-- queue, whether with all that is kept
+local function subscribe(keys, args)
+  local base = baseOf(keys)
+  if redis.call('SADD', base .. '.groups', args[1]) == 0 or args[2] ~= '1' then return 0 end
+  for _, entry in ipairs(redis.call('XRANGE', base .. '.log', '-', '+')) do
+    local m = message(entry[2])
+    enter(args[1], { id = m.id, frame = m.frame, n = '0', at = '', key = '' })
+  end
+  return 1
+end
+
+-- queue
+local function unsubscribe(keys, args)
+  local base = baseOf(keys)
+  redis.call('SREM', base .. '.groups', args[1])
+  for _, part in ipairs({ '.requests', '.delayed', '.held', '.number', '.dead' }) do redis.call('DEL', args[1] .. part) end
+  return 1
 end
 
 -- group, entry, id, key, window, replyTo, frame
@@ -268,7 +316,9 @@ end
 
 -- Appending is refused at maxmemory; all else makes room, or will.
 redis.register_function('${name("append")}', append)
-${["settle", "again", "bury", "claim", "own", "renew", "promote", "replay", "leave"]
+redis.register_function('${name("publish")}', publish)
+redis.register_function('${name("subscribe")}', subscribe)
+${["settle", "again", "bury", "claim", "own", "renew", "promote", "replay", "leave", "unsubscribe"]
   .map(
     (operation) =>
       `redis.register_function{ function_name = '${name(operation)}', callback = ${operation}, flags = { 'allow-oom' } }`
