@@ -9,6 +9,7 @@ import * as Logger from "effect/Logger"
 import * as Stdio from "effect/Stdio"
 import * as Printable from "../wire/Printable.ts"
 import { call } from "./Call.ts"
+import { dead } from "./Dead.ts"
 import * as ExitStatus from "./ExitStatus.ts"
 import * as Output from "./Output.ts"
 import { send } from "./Send.ts"
@@ -16,7 +17,7 @@ import { tap } from "./Tap.ts"
 
 const fiberbus = Command.make("fiberbus").pipe(
   Command.withDescription(`Talk to services over Redis: fiberbus' own, and Python's Daebus.\n\n  ${ExitStatus.help}`),
-  Command.withSubcommands([call, send, tap])
+  Command.withSubcommands([call, send, tap, dead])
 )
 
 /**
