@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Layer, Option, Schedule, Schema } from "effect"
+import { TestClock } from "effect/testing"
 import { Action, Broadcast, Caller, Durable, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisLease from "fiberbus/transport/RedisLease"
@@ -96,7 +97,7 @@ describe("under the least privileges", () => {
       })
     )
 
-    it.live("a producer has durable work done by a worker, who is given all it needs", () =>
+    it.effect("a producer has durable work done by a worker, who is given all it needs", () =>
       Effect.gen(function* () {
         const Live = Handlers.layer(
           Payments,
@@ -125,7 +126,7 @@ describe("under the least privileges", () => {
         const [letter] = yield* dead.list("{payments}", { limit: 1 })
         assert.strictEqual(letter?.reason, "Defect")
         assert.isTrue(yield* dead.replay("{payments}", letter!.letter))
-      }).pipe(Effect.scoped)
+      }).pipe(Effect.scoped, TestClock.withLive)
     )
 
     it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
