@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Option, Queue, Schema } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, type CallError, Caller, Durable, Handlers, Memory, Request, Service } from "fiberbus"
+import { Action, type CallError, Caller, DeadLetters, Durable, Handlers, Memory, Request, Service } from "fiberbus"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { why: Schema.String }) {}
 
@@ -36,6 +36,12 @@ const service = Effect.gen(function* () {
 })
 
 const bus = Layer.mergeAll(Memory.layer, Durable.layerMemory)
+
+/** Takes over at once what a consumer is silent about. */
+const quick =
+  (store: Durable.Durable["Service"]): Durable.Durable["Service"]["consume"] =>
+  (consumption) =>
+    store.consume({ ...consumption, idleMillis: 0 })
 
 const reason = (exit: Exit.Exit<unknown, unknown>) => {
   const error = Option.getOrThrow(Exit.findErrorOption(exit)) as CallError.CallError
@@ -129,6 +135,79 @@ describe("a durable action", () => {
         assert.deepStrictEqual(yield* Fiber.join(call), { receipt: "r-1" })
       }).pipe(Effect.provide(Layer.provideMerge(layer, bus)))
     })
+  )
+
+  it.effect("is set aside when it has killed its process too often", () =>
+    Effect.gen(function* () {
+      const { begun, layer } = yield* service
+      const store = Durable.onStore(Durable.makeStore(() => 0))
+      // Processes that take it and are not heard of again.
+      const consumption = {
+        queue: "{payments}",
+        group: "payments",
+        idleMillis: 0,
+        windowMillis: 60_000,
+        maxDeadLetters: 10
+      }
+      yield* Effect.gen(function* () {
+        const payments = yield* Caller.make(Payments)
+        const receipt = yield* payments.charge.enqueue({ cents: 5 })
+        const first = yield* store.consume({ ...consumption, consumer: "dead" })
+        yield* first.read(1)
+        for (const _ of [2, 3]) assert.lengthOf((yield* first.claim(1)).entries, 1)
+        // Its fourth delivery, of three.
+        yield* Effect.gen(function* () {
+          while ((yield* DeadLetters.size(Payments)) === 0) yield* TestClock.adjust("1 second")
+        }).pipe(Effect.provide(layer))
+        const [letter] = yield* DeadLetters.list(Payments)
+        assert.deepStrictEqual([letter!.reason, letter!.deliveries], ["Crashed", 4])
+        assert.strictEqual(Queue.sizeUnsafe(begun), 0)
+        const error = yield* Effect.flip(receipt.poll)
+        assert.strictEqual(error._tag === "CallError" && error.reason._tag, "RemoteDefect")
+      }).pipe(
+        Effect.provide(Layer.merge(Memory.layer, Layer.succeed(Durable.Durable, { ...store, consume: quick(store) })))
+      )
+    })
+  )
+
+  it.effect("is handled when it is due, and those of a key in the order of their enqueue", () =>
+    Effect.gen(function* () {
+      const { begun, layer, open } = yield* service
+      yield* Effect.gen(function* () {
+        const payments = yield* Caller.make(Payments)
+        yield* payments.charge.enqueue({ cents: 10 }, { delay: "1 hour" })
+        yield* payments.charge.enqueue({ cents: 11 }, { at: new Date(30 * 60_000) })
+        yield* TestClock.adjust("29 minutes")
+        assert.strictEqual(Queue.sizeUnsafe(begun), 0)
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual((yield* Queue.take(begun)).cents, 11)
+        yield* TestClock.adjust("30 minutes")
+        assert.strictEqual((yield* Queue.take(begun)).cents, 10)
+
+        yield* payments.charge.enqueue({ cents: 2 }, { key: "ann" })
+        yield* payments.charge.enqueue({ cents: 20 }, { key: "ann" })
+        yield* payments.charge.enqueue({ cents: 30 }, { key: "bob" })
+        const first = [yield* Queue.take(begun), yield* Queue.take(begun)]
+        assert.deepStrictEqual(
+          first.map(({ cents }) => cents),
+          [2, 30]
+        )
+        yield* Deferred.succeed(open, undefined)
+        assert.strictEqual((yield* Queue.take(begun)).cents, 20)
+      }).pipe(Effect.provide(Layer.provideMerge(layer, bus)))
+    })
+  )
+
+  it.effect("refuses an id that cannot be one", () =>
+    Effect.gen(function* () {
+      const payments = yield* Caller.make(Payments)
+      for (const id of ["", "a b", 'a"b', "x".repeat(257), "\u0000"]) {
+        const error = yield* Effect.flip(payments.charge.enqueue({ cents: 1 }, { id }))
+        assert.deepStrictEqual([error.reason._tag, error.started], ["InvalidPayload", "no"])
+        const asked = yield* Effect.flip(payments.charge.receipt(id).poll)
+        assert.strictEqual(asked._tag, "CallError")
+      }
+    }).pipe(Effect.scoped, Effect.provide(bus))
   )
 
   it.effect("needs a store: without one it is a defect that says what to provide", () =>

@@ -204,5 +204,50 @@ it.layer(RedisServer.layer, { excludeTestServices: true, timeout: "20 seconds" }
         })
       )
     )
+
+    it.effect("is refused at maxmemory, while what is there is handled and makes room", () =>
+      test(
+        Effect.gen(function* () {
+          const open = yield* Deferred.make<void>()
+          const begun = yield* Queue.unbounded<number>()
+          yield* Layer.build(jobs((n) => Effect.andThen(Queue.offer(begun, n), Deferred.await(open))))
+          const caller = yield* Caller.make(Jobs)
+          const receipt = yield* caller.run.enqueue({ n: 1 })
+          yield* Queue.take(begun)
+          yield* command("CONFIG", "SET", "maxmemory", "1")
+          const error = yield* Effect.flip(caller.run.enqueue({ n: 2 }))
+          assert.strictEqual(error.started, "no")
+          assert.strictEqual(error.reason._tag === "TransportError" && error.reason.kind, "Overloaded")
+          yield* Deferred.succeed(open, undefined)
+          assert.deepStrictEqual(yield* receipt.await({ timeout: "15 seconds" }), { n: 1 })
+          yield* command("CONFIG", "SET", "maxmemory", "0")
+          assert.deepStrictEqual(yield* caller.run({ n: 3 }), { n: 3 })
+        }).pipe(Effect.ensuring(command("CONFIG", "SET", "maxmemory", "0")))
+      )
+    )
+
+    it.effect("says so where Redis may lose what it is given, and refuses with strict", () =>
+      test(
+        RedisServer.RedisServer.use(({ url }) =>
+          Effect.gen(function* () {
+            const error = yield* Effect.flip(Effect.scoped(RedisStreams.make({ url, strict: true })))
+            assert.strictEqual(error.kind, "InvalidOptions")
+            assert.include(error.detail, "appendonly is off")
+          })
+        )
+      )
+    )
+
+    it.effect("is told where its name is taken by a key of another type", () =>
+      test(
+        Effect.gen(function* () {
+          yield* command("SET", "t:{jobs}.requests", "mine")
+          const caller = yield* Caller.make(Jobs)
+          const error = yield* Effect.flip(caller.run.enqueue({ n: 1 }))
+          assert.include(error.reason.message, "WRONGTYPE")
+          assert.strictEqual((yield* Effect.flip(Layer.build(jobs(() => Effect.void)))).detail.slice(0, 9), "WRONGTYPE")
+        })
+      )
+    )
   }
 )
