@@ -109,12 +109,16 @@ local function finish(base, group, entry)
   return m
 end
 
+local added = { 'Added' }
+
 -- id, frame, key, delay, most
 local function append(keys, args)
   local base = baseOf(keys)
   local id, most, millis = args[1], tonumber(args[5]), tonumber(args[4])
   local known = base .. '.id:' .. id
-  if not redis.call('SET', known, 'w', 'NX', 'PX', whole(millis + ${openMillis})) then
+  local open = '${openMillis}'
+  if millis > 0 then open = whole(millis + ${openMillis}) end
+  if not redis.call('SET', known, 'w', 'NX', 'PX', open) then
     local state = redis.call('GET', known)
     if state == 'w' then return { 'Waiting' } end
     return { 'Done', string.sub(state, 2) }
@@ -122,6 +126,11 @@ local function append(keys, args)
   if most > 0 and lengthOf(base) >= most then
     redis.call('DEL', known)
     return { 'Full' }
+  end
+  -- What nearly all are.
+  if millis == 0 and args[3] == '' then
+    redis.call('XADD', keys[1], '*', 'id', id, 'frame', args[2])
+    return added
   end
   local m = { id = id, frame = args[2], n = '0', at = '', key = args[3] }
   if millis > 0 then delay(base, m, millis, false) else enter(base, m) end
