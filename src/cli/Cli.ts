@@ -9,6 +9,7 @@ import * as Logger from "effect/Logger"
 import * as Stdio from "effect/Stdio"
 import * as Printable from "../wire/Printable.ts"
 import { call } from "./Call.ts"
+import { contract } from "./Contract.ts"
 import { dead } from "./Dead.ts"
 import * as ExitStatus from "./ExitStatus.ts"
 import * as Output from "./Output.ts"
@@ -16,8 +17,10 @@ import { send } from "./Send.ts"
 import { tap } from "./Tap.ts"
 
 const fiberbus = Command.make("fiberbus").pipe(
-  Command.withDescription(`Talk to services over Redis: fiberbus' own, and Python's Daebus.\n\n  ${ExitStatus.help}`),
-  Command.withSubcommands([call, send, tap, dead])
+  Command.withDescription(
+    `Talk to services over Redis: fiberbus' own, and Python's Daebus; compare contracts.\n\n  ${ExitStatus.help}`
+  ),
+  Command.withSubcommands([call, send, tap, dead, contract])
 )
 
 /**
