@@ -23,6 +23,9 @@ const openMillis = 7 * 86_400_000
 /** Longest time until the next look at what is delayed, in milliseconds: another process may have delayed something. */
 const restMillis = 250
 
+/** After how long without a word a consumer's name is forgotten, in milliseconds: one that lives reads every two seconds. */
+const goneMillis = 3_600_000
+
 /** Lanes that are looked at per round. */
 const lanesPerRound = 100
 
@@ -281,6 +284,17 @@ local function sweep(base, cursor)
   return page[1]
 end
 
+-- Consumers that have been gone for long, and have nothing in hand: each process has a name of its own.
+local function prune(stream, group)
+  for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+    local consumer = {}
+    for i = 1, #info, 2 do consumer[info[i]] = info[i + 1] end
+    if consumer.pending == 0 and consumer.idle > ${goneMillis} then
+      redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer.name)
+    end
+  end
+end
+
 -- group, cursor of the lanes or nothing
 local function promote(keys, args)
   local base = baseOf(keys)
@@ -300,6 +314,7 @@ local function promote(keys, args)
   if #first > 0 then nextMillis = math.max(0, math.min(nextMillis, first[2] - time)) end
   local pending = redis.call('XPENDING', keys[1], args[1])[1]
   local cursor = '0'
+  if args[2] == '0' then prune(keys[1], args[1]) end
   if args[2] ~= '' then cursor = sweep(base, args[2]) end
   return { whole(nextMillis), lengthOf(base) - pending, redis.call('XLEN', base .. '.dead'), cursor }
 end
