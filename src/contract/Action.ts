@@ -133,9 +133,12 @@ declare const DurableId: unique symbol
 export const isDurable = (action: Any): boolean => Context.get(action.annotations, Delivery) === "durable"
 
 /**
- * What the messages of a durable action have in common that must be handled one after the other: the customer, the account. Messages
- * of one key are handled in the order in which they were enqueued, one at a time whatever the number of processes; others
- * don't wait for them. Nothing by default. A caller's own `key` goes first. At most 256 characters; an empty one is none.
+ * What a request belongs to: its customer, its account. Nothing where an action says nothing. It must be pure and cheap: it is asked for
+ * each call, with the payload as the caller gave it.
+ *
+ * - {@link Delivery} `one`: requests with the same key go to the same replica, as long as it is there.
+ * - `durable`: they are handled one after the other, in the order in which they were enqueued, whatever the number of processes; others don't
+ *   wait for them. At most 256 characters count; the empty key is none.
  */
 export const Key = Context.Reference<((payload: any) => string) | undefined>("fiberbus/contract/Action/Key", {
   defaultValue: () => undefined

@@ -179,7 +179,7 @@ const toEntry = (
   return {
     name: action.name,
     concurrency: Context.get(action.annotations, Action.Concurrency),
-    durable: Action.isDurable(action),
+    delivery: Context.get(action.annotations, Action.Delivery),
     redelivery: Context.get(action.annotations, Action.Redelivery),
     automatic: true,
     select: (envelope) => envelope.payload,

@@ -114,6 +114,7 @@ const toEntry = (
   return {
     name,
     concurrency: undefined,
+    delivery: "live",
     automatic: false,
     select: (envelope) => envelope.raw,
     decode: SchemaCodec.make(topic.message).decode,

@@ -57,6 +57,11 @@ export interface Options {
    */
   readonly restart?: Schedule.Schedule<unknown, unknown>
   /**
+   * Who handles a request, of all processes that serve the name: for all actions, whatever their `Action.Delivery` says. A service whose
+   * actions are all `live` needs no right but to hear its channel and to answer.
+   */
+  readonly delivery?: Action.Delivery
+  /**
    * What an unknown action gets. Default `reply`: an error. `ignore` where several processes share the service's name with
    * different actions, as Daebus lets them; a caller then waits for its timeout if no process knows the action.
    */
@@ -106,6 +111,7 @@ export interface Settings {
   readonly handlerTimeoutMillis: number | undefined
   readonly grace: Duration.Input
   readonly restart: Schedule.Schedule<unknown, unknown>
+  readonly delivery: Action.Delivery | undefined
   readonly unknownAction: "reply" | "ignore"
   readonly replyTo: "inboxes" | "any" | ReadonlyArray<string>
   readonly unaddressed: "ignore" | "responses"
@@ -123,6 +129,7 @@ export const defaults: Settings = {
   handlerTimeoutMillis: undefined,
   grace: "10 seconds",
   restart: Backoff.make({ first: "100 millis", longest: "5 seconds" }).pipe(Schedule.upTo({ times: 5 })),
+  delivery: undefined,
   unknownAction: "reply",
   replyTo: "inboxes",
   unaddressed: "ignore",

@@ -252,7 +252,9 @@ class Call extends Waiting {
   }
 
   /** What is kept is handled, whoever goes away. */
-  override takeBack() {}
+  override takeBack() {
+    return undefined
+  }
 
   override end(outcome: Outcome) {
     if (this.counted) return

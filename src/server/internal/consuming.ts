@@ -154,7 +154,7 @@ export const make = Effect.fnUntraced(function* (
         )
       })
     }
-    handling.mount.accept(handling.entry, service, envelope, delivery)
+    handling.mount.accept(handling.entry, service, envelope, true, delivery)
   }
 
   const takeAll = (entries: ReadonlyArray<Durable.Entry>) => {

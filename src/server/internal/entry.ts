@@ -16,8 +16,8 @@ export interface Entry {
   readonly concurrency: number | undefined
   /** How its messages are delivered again, where it is durable. */
   readonly redelivery?: Action.Redelivery | undefined
-  /** Its messages are kept until they were handled. */
-  readonly durable?: boolean
+  /** Who handles a request, of all processes that serve the name. */
+  readonly delivery: Action.Delivery
   /** Whether the handler's result is the answer. A listener answers only by hand. */
   readonly automatic: boolean
   /** What of the message the handler is for. */
@@ -47,6 +47,7 @@ export const plain: Pick<Entry, "items" | "asks"> = { items: undefined, asks: ne
 export const unknown: Entry = {
   name: "",
   concurrency: undefined,
+  delivery: "live",
   automatic: true,
   select: (envelope) => envelope.payload,
   decode: () => Effect.void,
