@@ -198,6 +198,46 @@ describe("a durable action", () => {
     })
   )
 
+  it.effect("ends with PayloadTooLarge where a step of it is too large, and is delivered no more", () =>
+    Effect.gen(function* () {
+      const Reports = Service.make(
+        "reports",
+        Action.make("write", { progress: Schema.String }).pipe(Action.annotate(Action.Delivery, "durable"))
+      )
+      const ended = yield* Deferred.make<void>()
+      const layer = Handlers.layer(Reports, {
+        write: (_, { progress }) =>
+          progress("x".repeat(3_000)).pipe(
+            Effect.andThen(Effect.never),
+            Effect.onInterrupt(() => Deferred.succeed(ended, undefined))
+          )
+      })
+      const store = Durable.onStore(Durable.makeStore(() => 0))
+      yield* Effect.gen(function* () {
+        const reports = yield* Caller.make(Reports)
+        const error = yield* Effect.flip(reports.write())
+        assert.deepStrictEqual([error.reason._tag, error.started], ["PayloadTooLarge", "yes"])
+        yield* Deferred.await(ended)
+        const other = yield* store.consume({
+          queue: "{reports}",
+          group: "reports",
+          consumer: "other",
+          idleMillis: 0,
+          windowMillis: 0,
+          maxDeadLetters: 1
+        })
+        assert.deepStrictEqual((yield* other.claim(10)).entries, [])
+      }).pipe(
+        Effect.provide(
+          Layer.provideMerge(
+            layer,
+            Layer.merge(Memory.layerOptions({ maxFrameBytes: 2_000 }), Layer.succeed(Durable.Durable, store))
+          )
+        )
+      )
+    })
+  )
+
   it.effect("refuses an id that cannot be one", () =>
     Effect.gen(function* () {
       const payments = yield* Caller.make(Payments)
