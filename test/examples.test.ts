@@ -346,6 +346,12 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "  printer  poster, delivery 2",
     "  dead     print, 2 deliveries, Defect"
   ],
+  "42_cluster.ts": [
+    "masters   3, receivers are exact",
+    "mug       300 cents",
+    "failover  the service has followed its channel",
+    "teapot    600 cents"
+  ],
   "43_replicas.ts": [
     "99 orders were placed, and 99 handled",
     "each replica was asked: 3 answers",
