@@ -196,6 +196,17 @@ describe("Codec", () => {
       assert.isUndefined(reasonOf(`{"a":[${"[],{},".repeat(10_000)}1]}`))
     })
 
+    it("of the deepest part alone, whatever stands beside it", () => {
+      for (const [open, close] of [
+        ["[", "]"],
+        ['{"a":', "}"]
+      ] as const) {
+        const deepest = `${open.repeat(63)}1${close.repeat(63)}`
+        assert.isUndefined(reasonOf(`{"x":[],"y":${deepest},"z":{"n":[]}}`))
+        assert.strictEqual(reasonOf(`{"x":[],"y":[${deepest}],"z":{"n":[]}}`), "TooDeep")
+      }
+    })
+
     it("in text that a payload holds as well", () => {
       assert.instanceOf(Codec.parseText("[".repeat(65) + "]".repeat(65)), Codec.Malformed)
       assert.isArray(Codec.parseText("[".repeat(64) + "]".repeat(64)))
@@ -320,6 +331,12 @@ describe("Codec", () => {
         }
       })
     }
+
+    it("takes no other word of their length for one of them", () => {
+      for (const word of ["Nan", "Nil", "INF", "Infinite", "-Infinite", "-NaN"]) {
+        assert.strictEqual(reasonOf(`{"a":${word},"b":NaN,"c":Infinity}`), "NotJson", word)
+      }
+    })
 
     it("keeps __proto__ as data on the lenient way too", () => {
       const read = Codec.parse('{"__proto__":{"a":NaN}}', limit) as Codec.JsonObject
