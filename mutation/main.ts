@@ -33,7 +33,7 @@ for (const ring of positionals.length === 0 ? Object.keys(rings) : positionals) 
     // The tests, not the compiler, are what is tested; the runner strips the types.
     disableTypeChecks: false,
     concurrency: Number(values.concurrency),
-    timeoutMS: 5_000,
+    timeoutMS: 10_000,
     timeoutFactor: 4,
     tempDirName: "mutation/sandbox",
     ignorePatterns: ["mutation/reports", "mutation/sandbox", "dist", "coverage", "bench", ".cache", "biome.json"],

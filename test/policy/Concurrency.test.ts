@@ -160,8 +160,18 @@ describe("Concurrency", () => {
     const first: Backlog = new Backlog("a", 1, journal, () => limit.forgetUnsafe(first))
     limit.awaitUnsafe(first)
     limit.awaitUnsafe(new Backlog("b", 2, journal))
-    for (let i = 0; i < 4; i++) limit.releaseUnsafe()
-    assert.deepStrictEqual(journal, ["a", "b", "b"])
+    limit.awaitUnsafe(new Backlog("c", 1, journal))
+    for (let i = 0; i < 5; i++) limit.releaseUnsafe()
+    assert.deepStrictEqual(journal, ["a", "b", "c", "b"])
+  })
+
+  it("gives one turn to who enters twice", () => {
+    const limit = full(1)
+    const journal: Array<string> = []
+    const first = new Backlog("a", 2, journal)
+    for (const backlog of [first, first, new Backlog("b", 1, journal)]) limit.awaitUnsafe(backlog)
+    for (let i = 0; i < 3; i++) limit.releaseUnsafe()
+    assert.deepStrictEqual(journal, ["a", "b", "a"])
   })
 
   it("serves the others after one that threw", () => {
