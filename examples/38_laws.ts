@@ -4,7 +4,7 @@ import { Console, Effect, Schema } from "effect"
 import { Action, Handlers, Service } from "fiberbus"
 import { Laws, TestBus } from "fiberbus/testing"
 
-class Till extends Service.make(
+export class Till extends Service.make(
   "till",
   Action.make("share", {
     payload: { cents: Schema.Int, among: Schema.Int },
@@ -12,7 +12,7 @@ class Till extends Service.make(
   })
 ) {}
 
-const TillLive = Handlers.layer(Till, {
+export const TillLive = Handlers.layer(Till, {
   share: ({ among, cents }) => Effect.sync(() => ({ each: String(BigInt(cents) / BigInt(among)) }))
 })
 

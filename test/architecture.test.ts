@@ -10,18 +10,20 @@ const rings: Record<string, ReadonlyArray<string>> = {
   contract: [],
   wire: ["contract"],
   transport: ["contract", "wire"],
+  diff: ["contract", "wire"],
   policy: ["contract", "wire", "transport"],
   client: ["contract", "wire", "transport", "policy"],
   server: ["contract", "wire", "transport", "policy"],
   worker: ["contract", "wire", "transport", "policy", "server"],
   node: ["contract", "wire", "transport", "policy", "client", "server"],
-  cli: ["contract", "wire", "transport", "policy", "client", "server"],
-  testing: ["contract", "wire", "transport", "policy", "client", "server"]
+  cli: ["contract", "wire", "diff", "transport", "policy", "client", "server"],
+  testing: ["contract", "wire", "diff", "transport", "policy", "client", "server"]
 }
 
 /** Unstable modules of Effect, and drivers, are at home in these places only. */
 const drivers: Record<string, RegExp> = {
   ioredis: /^(transport\/internal\/[rR]edis|testing\/)/,
+  "@nats-io": /^transport\/internal\/[nN]ats/,
   "@effect/platform-node": /^(cli|node|testing|worker)\//,
   "effect/workers": /^worker\//,
   "effect/cli": /^cli\//,
@@ -79,6 +81,7 @@ describe("the house", () => {
     assert.lengthOf(violations("client/Caller.ts", ["../server/Handlers.ts"]), 1)
     assert.lengthOf(violations("client/Caller.ts", ["../transport/internal/RedisLink.ts"]), 1)
     assert.lengthOf(violations("client/Caller.ts", ["ioredis"]), 1)
+    assert.lengthOf(violations("transport/RedisPubSub.ts", ["@nats-io/transport-node"]), 1)
     assert.lengthOf(violations("policy/Retry.ts", ["effect/persistence/RateLimiter"]), 1)
     assert.lengthOf(violations("server/Handlers.ts", ["effect/workers/Worker"]), 1)
     assert.lengthOf(violations("server/Handlers.ts", ["../worker/WorkerPool.ts"]), 1)
@@ -109,7 +112,7 @@ const loadedBy = (specifier: string): ReadonlyArray<string> => {
 describe("importing", () => {
   // effect/Schema itself loads a few plain data modules of effect/http (cookies, headers, URL parameters).
   const forbidden =
-    /ioredis|platform-node|effect\/dist\/(cli|persistence|rpc|socket|workers)\/|effect\/dist\/http\/Http/
+    /ioredis|@nats-io|platform-node|effect\/dist\/(cli|persistence|rpc|socket|workers)\/|effect\/dist\/http\/Http/
 
   it("the root loads neither a Redis client nor an HTTP server", () => {
     const loaded = loadedBy("fiberbus")
@@ -129,7 +132,16 @@ describe("importing", () => {
     )
   })
 
-  it("the Redis transport does load its client: the check can fail", () => {
-    assert.isTrue(loadedBy("fiberbus/transport/RedisPubSub").some((url) => forbidden.test(url)))
+  it("the transports do load their clients, each its own: the check can fail", () => {
+    const redis = loadedBy("fiberbus/transport/RedisPubSub")
+    const nats = loadedBy("fiberbus/transport/Nats")
+    assert.deepStrictEqual(
+      [redis, nats].map((urls) => urls.some((url) => url.includes("ioredis"))),
+      [true, false]
+    )
+    assert.deepStrictEqual(
+      [redis, nats].map((urls) => urls.some((url) => url.includes("@nats-io"))),
+      [false, true]
+    )
   })
 })

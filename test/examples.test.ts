@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import { stripVTControlCharacters } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as NatsServer from "../src/testing/NatsServer.ts"
 import * as RedisServer from "../src/testing/RedisServer.ts"
 
 const folder = fileURLToPath(new URL("../examples/", import.meta.url))
@@ -320,6 +321,12 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "share keeps its deadline: yes",
     "share leaves nothing open: yes"
   ],
+  "40_nats.ts": [
+    "over   memory (at-most-once, receivers exact)",
+    "Dune   lent, 0 left",
+    "Dune   all are lent",
+    "shelf  Dune, Emma"
+  ],
   // How many, and which seed, follows from every frame that is sent.
   "39_simulation.ts": [
     "1100 calls in 100 runs, and every promise was kept",
@@ -349,7 +356,7 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
 }
 
 /** Examples of several files or processes, which have tests of their own below. */
-const folders = ["11_two_processes", "21_cpu_bound", "33_mixed_fleet"]
+const folders = ["11_two_processes", "21_cpu_bound", "33_mixed_fleet", "41_contract_diff"]
 /** What is no example itself, but a part of one. */
 const parts = { shop: "09_shop.ts", tracing: "14_tracing.ts" }
 
@@ -560,6 +567,49 @@ describe("the demo", () => {
 })
 
 describe("examples in folders", () => {
+  it.live("41_contract_diff: tells what breaks for whom, as docs/contracts-over-time.md and docs/cli.md show it", () =>
+    Effect.gen(function* () {
+      const ended = yield* run("41_contract_diff/main.ts")
+      assertWell(ended)
+      const payload = [
+        "breaks old callers against the new service: orders.place, payload",
+        '  value      {"article":"","count":501,"shipping":"pickup"}',
+        '  at         ["count"]',
+        "  expected   a value between 1 and 500",
+        "  so         the service refuses the call with InvalidPayload; its handler does not run"
+      ]
+      assertTranscript(ended.stdout, [
+        ...payload,
+        "",
+        "breaks new callers against the old service: orders.place, payload",
+        /^ {2}value {6}\{"article":"","count":1,"shipping":"drone"\}$/,
+        '  at         ["shipping"]',
+        '  expected   "standard" | "express" | "pickup"',
+        "  so         the service refuses the call with InvalidPayload; its handler does not run",
+        "",
+        "changes for new callers against the old service: orders.place, payload",
+        /^ {2}value {6}\{.*"note":""\}$/,
+        '  at         ["note"]',
+        "  so         it is read without this",
+        "",
+        "changes for old listeners of new publishers: orders.shipped, message",
+        /^ {2}value {6}\{.*"by":""\}$/,
+        '  at         ["by"]',
+        "  so         it is read without this",
+        "",
+        /^2 breaking, 2 other changes \(\d+ values tried, seed "fiberbus"\)$/,
+        "",
+        "In this order:",
+        "",
+        ...payload,
+        "",
+        /^1 breaking \(\d+ values tried, seed "fiberbus"\)$/
+      ])
+      for (const page of ["contracts-over-time.md", "cli.md"])
+        assert.include(Fs.readFileSync(Path.join(folder, "../docs", page), "utf8"), payload.join("\n"))
+    })
+  )
+
   it.live("21_cpu_bound: pings are answered while a thread counts primes", () =>
     Effect.gen(function* () {
       const ended = yield* run("21_cpu_bound/main.ts")
@@ -572,6 +622,19 @@ describe("examples in folders", () => {
         "result  148933 primes",
         "error   10000000 is the most"
       ])
+    })
+  )
+})
+
+it.layer(NatsServer.layer)("over NATS", (it) => {
+  it.effect("40_nats.ts says with NATS what it says in memory", () =>
+    Effect.gen(function* () {
+      const { url } = yield* NatsServer.NatsServer
+      const ended = yield* run("40_nats.ts", { env: { NATS_SERVERS: url } })
+      assertWell(ended)
+      const [first, ...rest] = linesOf(ended.stdout)
+      assert.strictEqual(first, `over   ${url} (at-most-once, receivers hint)`)
+      assert.deepStrictEqual(rest, transcripts["40_nats.ts"]!.slice(1))
     })
   )
 })

@@ -9,14 +9,17 @@ import * as Logger from "effect/Logger"
 import * as Stdio from "effect/Stdio"
 import * as Printable from "../wire/Printable.ts"
 import { call } from "./Call.ts"
+import { contract } from "./Contract.ts"
 import * as ExitStatus from "./ExitStatus.ts"
 import * as Output from "./Output.ts"
 import { send } from "./Send.ts"
 import { tap } from "./Tap.ts"
 
 const fiberbus = Command.make("fiberbus").pipe(
-  Command.withDescription(`Talk to services over Redis: fiberbus' own, and Python's Daebus.\n\n  ${ExitStatus.help}`),
-  Command.withSubcommands([call, send, tap])
+  Command.withDescription(
+    `Talk to services over Redis: fiberbus' own, and Python's Daebus; compare contracts.\n\n  ${ExitStatus.help}`
+  ),
+  Command.withSubcommands([call, send, tap, contract])
 )
 
 /**

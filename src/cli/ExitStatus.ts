@@ -18,6 +18,10 @@ export const ExitStatus = {
   /** The handler died, or answered what cannot be read. */
   remoteDefect: 6,
   transport: 7,
+  /** `contract diff`: something breaks between the two revisions. */
+  incompatible: 8,
+  /** `contract diff`: nothing is known to break, but not everything could be compared. */
+  notCompared: 9,
   /** A mistake of this program, or its output could not be written. */
   internal: 70,
   /** Ctrl-C. A shell's convention: 128 + SIGINT. */
@@ -36,6 +40,8 @@ export const help = `Exit status:
     5    refused by the service: unknown action, invalid payload, too large, busy, draining
     6    remote defect: the handler died
     7    transport failure
+    8    contract diff: something breaks
+    9    contract diff: not everything could be compared
    70    internal error
   130    interrupted (tap: 0)`
 

@@ -106,6 +106,20 @@ export const Idempotent = Context.Reference<boolean>("fiberbus/contract/Action/I
   defaultValue: () => false
 })
 
+/**
+ * Who handles a request, of all processes that serve the name.
+ *
+ * - `one` (the default): exactly one of them, at most once.
+ * - `live`: every one of them, at most once each, as Daebus has it; the caller gets the first answer.
+ * - `durable`: one of them, at least once: the request is kept until it was handled.
+ */
+export type Delivery = "one" | "live" | "durable"
+
+/** @see {@link Delivery} */
+export const Delivery = Context.Reference<Delivery>("fiberbus/contract/Action/Delivery", {
+  defaultValue: () => "one"
+})
+
 /** The parts of an action that ends in one result. */
 export interface CallParts<
   Payload extends SchemaInput,

@@ -2,9 +2,8 @@
  * Property tests of handlers, from their contract alone: calls are generated from the schemas of every action, made through a real
  * caller on a {@link TestBus}, and judged by laws that hold for all services.
  *
- * `Laws.service(it, Users)` in a test file, `Laws.all(Users)` without a test runner.
+ * `Laws.service(it, Users)` in a test file, `Laws.all(Users)` without a test runner. For listeners: {@link topic}.
  */
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
@@ -12,6 +11,7 @@ import type { CallError } from "../client/CallError.ts"
 import type * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Transport } from "../transport/Transport.ts"
+import * as Bench from "./laws/Bench.ts"
 import * as Trial from "./laws/check.ts"
 import { ends } from "./laws/ends.ts"
 import { fitsContract } from "./laws/fitsContract.ts"
@@ -19,7 +19,7 @@ import * as Generate from "./laws/generate.ts"
 import { idempotent } from "./laws/idempotent.ts"
 import { isolated } from "./laws/isolated.ts"
 import { keepsDeadline } from "./laws/keepsDeadline.ts"
-import { type Law, Violation } from "./laws/Law.ts"
+import { type Call, type Law, type Subject, Violation } from "./laws/Law.ts"
 import { leavesNothing } from "./laws/leavesNothing.ts"
 import { neverDies } from "./laws/neverDies.ts"
 import { refuses } from "./laws/refuses.ts"
@@ -28,8 +28,9 @@ import { unchanged } from "./laws/unchanged.ts"
 import type { TestBus } from "./TestBus.ts"
 
 export type { Bench } from "./laws/Bench.ts"
-export { LawBroken, LawNotTried, type Tuning } from "./laws/check.ts"
+export { LawBroken, LawNotTried, type Tuning, UnknownReplay } from "./laws/check.ts"
 export { type Call, type Law, type Prepared, type Subject, Violation } from "./laws/Law.ts"
+export { topic } from "./TopicLaws.ts"
 export { ends, fitsContract, idempotent, isolated, keepsDeadline, leavesNothing, neverDies, refuses, unchanged }
 
 /** The laws that hold for every service. */
@@ -89,13 +90,6 @@ export interface Check<R> {
   readonly check: Effect.Effect<void, Trial.LawBroken | Trial.LawNotTried, R>
 }
 
-/** A `replay` that names no law and action of the contract. Thrown where it is given. */
-export class UnknownReplay extends Data.TaggedError("UnknownReplay")<{ readonly replay: string }> {
-  override get message() {
-    return `nothing here is to be replayed by ${JSON.stringify(this.replay)}: is its law among \`laws\`, its action in the contract?`
-  }
-}
-
 /**
  * All laws of all actions of a service, for any test runner or none.
  *
@@ -125,14 +119,26 @@ export const all: {
         (options.replay === undefined || (replay?.action === name && replay.law === law.name))
     )
     return laws.map((law): Check<any> => {
-      const plan: Trial.Plan = {
-        law,
+      const subject = (): Subject => ({
+        service,
+        action,
+        settings,
+        calls: Generate.calls(action, options.payloads?.[name])
+      })
+      const plan: Trial.Plan<Bench.Bench> = {
+        law: law.name,
+        subject: `${service.serviceName}.${name}`,
         service: service.serviceName,
         action: name,
-        subject: () => ({ service, action, settings, calls: Generate.calls(action, options.payloads?.[name]) }),
+        prepare: () => {
+          const { holds, inputs, show = (call: Call) => Show.call(action, call) } = law.prepare(subject())
+          return { holds, inputs, show }
+        },
+        bench: Effect.suspend(() => Bench.make(subject())),
         tuning: { ...options, ...options.tune?.[law.name] },
         replay: replay?.token,
-        contract: nameOf(service),
+        line: (replay) => `Laws.service(it, ${nameOf(service)}, { replay: ${replay} })`,
+        source: "payloads",
         system: options.system
       }
       return {
@@ -144,7 +150,7 @@ export const all: {
       }
     })
   })
-  if (options.replay !== undefined && checks.length === 0) throw new UnknownReplay({ replay: options.replay })
+  if (options.replay !== undefined && checks.length === 0) throw new Trial.UnknownReplay({ replay: options.replay })
   return checks
 }
 

@@ -1,7 +1,10 @@
-/** What tests of services need: a system in memory, laws for its handlers, a world where everything goes wrong, a real Redis and faults on the way to it. */
+/** What tests of services need: a system in memory, laws for its handlers, a comparison with its contract of before, a world where everything goes wrong, a real Redis or NATS and faults on the way to it. */
+export * as ContractDiff from "../diff/ContractDiff.ts"
 export * as Faults from "./Faults.ts"
 export * as Laws from "./Laws.ts"
+export * as NatsServer from "./NatsServer.ts"
 export * as RedisServer from "./RedisServer.ts"
 export * as Simulation from "./Simulation.ts"
 export * as TestBus from "./TestBus.ts"
+export * as TopicLaws from "./TopicLaws.ts"
 export * as TransportConformance from "./TransportConformance.ts"

@@ -8,7 +8,7 @@ export const state = Metric.gauge("fiberbus_link_state", {
   description: "1 ready, 0 connecting or degraded, -1 closed"
 })
 
-/** Connections that came back after a loss; attribute `connection` is `publisher` or `subscriber`. */
+/** Connections that came back after a loss; attribute `connection` is `publisher` or `subscriber`, or `both` where one does both. */
 export const reconnects = Metric.counter("fiberbus_reconnects_total", {
   description: "Connections that came back after a loss",
   incremental: true

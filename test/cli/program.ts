@@ -24,12 +24,14 @@ export interface Program {
 export const start = (
   args: ReadonlyArray<string>,
   env: Record<string, string> = {},
-  stdin = ""
+  stdin = "",
+  cwd?: string
 ): Effect.Effect<Program, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const child = spawn(process.execPath, ["--conditions=fiberbus-source", main, ...args], {
-        env: { PATH: process.env["PATH"], NO_COLOR: "1", ...env }
+        env: { PATH: process.env["PATH"], NO_COLOR: "1", ...env },
+        cwd
       })
       const collect = (stream: NodeJS.ReadableStream) => {
         const lines = Effect.runSync(Queue.unbounded<string>())
@@ -59,5 +61,5 @@ export const start = (
   )
 
 /** Runs it to its end. */
-export const run = (args: ReadonlyArray<string>, env?: Record<string, string>, stdin?: string) =>
-  Effect.scoped(Effect.flatMap(start(args, env, stdin), ({ ended }) => ended))
+export const run = (args: ReadonlyArray<string>, env?: Record<string, string>, stdin?: string, cwd?: string) =>
+  Effect.scoped(Effect.flatMap(start(args, env, stdin, cwd), ({ ended }) => ended))

@@ -59,10 +59,12 @@ try {
       include: ["*.ts"]
     })
   )
-  for (const file of ["01_first_call.ts", "02_errors.ts", "10_redis.ts"]) {
+  for (const file of ["01_first_call.ts", "02_errors.ts", "10_redis.ts", "40_nats.ts"]) {
     copyFileSync(join(root, "examples", file), join(project, file))
   }
   step("install into an empty project", "npm", ["install", "--no-audit", "--no-fund"], project)
+  const peers = ["@nats-io/transport-node"].map((name) => `${name}@${devDependencies[name]}`)
+  step("install the optional peers", "npm", ["install", "--no-audit", "--no-fund", ...peers], project)
   const tools = ["typescript", "@types/node"].map((name) => `${name}@${devDependencies[name]}`)
   step(
     "install a type checker beside it",

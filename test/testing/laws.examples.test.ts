@@ -3,10 +3,10 @@ import { readdirSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Schema } from "effect"
-import type { Service, Transport } from "fiberbus"
-import { Laws, TestBus } from "fiberbus/testing"
+import type { Service, Topic, Transport } from "fiberbus"
+import { Laws, TestBus, TopicLaws } from "fiberbus/testing"
 import { vi } from "vitest"
-import { Notifications, Orders, Payments, Warehouse } from "../../examples/shop/contract.ts"
+import { Notifications, OrderPlaced, Orders, Payments, Warehouse } from "../../examples/shop/contract.ts"
 import { NotificationsLive } from "../../examples/shop/notifications.ts"
 import { OrdersLive } from "../../examples/shop/orders.ts"
 import { PaymentsLive } from "../../examples/shop/payments.ts"
@@ -19,9 +19,15 @@ interface Made {
   readonly live: Layer.Layer<never, Transport.TransportError, Transport.Transport>
 }
 
-const made = vi.hoisted((): Array<Made> => [])
+interface Listening {
+  readonly topic: Topic.Any | Topic.AnyPattern
+  readonly live: Made["live"]
+}
 
-// The examples are programs: here they do not run, and what they serve is noted.
+const made = vi.hoisted((): Array<Made> => [])
+const listening = vi.hoisted((): Array<Listening> => [])
+
+// The examples are programs: here they do not run, and what they serve and listen to is noted.
 vi.mock("@effect/platform-node", async (original) => ({
   ...(await original<object>()),
   NodeRuntime: { runMain: () => {} }
@@ -33,7 +39,16 @@ vi.mock("fiberbus", async (original) => {
     made.push({ service, live })
     return live
   }
-  return { ...actual, Handlers: { ...actual.Handlers, layer } }
+  const listener = (topic: Listening["topic"], ...rest: [any]) => {
+    const live = actual.Listener.layer(topic, ...rest) as Made["live"]
+    listening.push({ topic, live })
+    return live
+  }
+  return {
+    ...actual,
+    Handlers: { ...actual.Handlers, layer },
+    Listener: { ...actual.Listener, layer: listener }
+  }
 })
 
 // What the examples' services say would be thousands of lines.
@@ -63,6 +78,7 @@ describe("laws of the shop", () => {
     })
     Laws.service(it, Warehouse, { seed })
     Laws.service(it, Notifications, { seed })
+    Laws.topic(it, OrderPlaced, { seed })
   })
 })
 
@@ -71,11 +87,14 @@ const folder = resolve(import.meta.dirname, "../../examples")
 /** The shop is above; one needs its daemon, one what it stubs; one has a bug planted. */
 const apart = ["09_shop.ts", "17_daemon.ts", "37_testing.ts", "38_laws.ts"]
 const services: Array<Made & { readonly file: string; readonly beside: ReadonlyArray<Made> }> = []
+const listeners: Array<Listening & { readonly file: string; readonly beside: ReadonlyArray<Made> }> = []
 for (const file of readdirSync(folder).filter((file) => file.endsWith(".ts") && !apart.includes(file))) {
   made.length = 0
+  listening.length = 0
   await import(resolve(folder, file))
   const all = [...made]
   services.push(...all.map((one) => ({ ...one, file, beside: all.filter((other) => other !== one) })))
+  listeners.push(...listening.map((one) => ({ ...one, file, beside: all })))
 }
 
 const checks = services.flatMap(({ beside, file, live, service }) =>
@@ -105,6 +124,31 @@ describe("laws of the examples", () => {
 
   it("are many", () => {
     assert.isAbove(judged, 100)
+  })
+
+  let heard = 0
+  for (const { beside, file, live, topic } of listeners) {
+    // Each listener by itself: what one of them does must not be put down to another.
+    for (const { check, name } of TopicLaws.all(topic, { runs: 40, seed })) {
+      it(`${file} ${name}`, async (context) => {
+        const system = TestBus.layer(Layer.mergeAll(live, ...beside.map(({ live }) => live)))
+        const report = await Effect.runPromise(
+          check.pipe(
+            Effect.as(""),
+            Effect.catch(({ message }) => Effect.succeed(message)),
+            Effect.provide(system.pipe(quiet)),
+            Effect.catchCause((cause) => Effect.succeed(String(cause)))
+          )
+        )
+        if (report.includes("Service not found")) return context.skip("it needs what only the example provides")
+        heard++
+        assert.strictEqual(report, "")
+      })
+    }
+  }
+
+  it("are many for listeners, too", () => {
+    assert.isAbove(heard, 15)
   })
 
   const serving = (file: string) => services.filter((one) => one.file === file)

@@ -1,11 +1,11 @@
 /** The recipes of docs/testing.md, as they stand there. */
-import { deepEqual } from "node:assert/strict"
+import { deepEqual, doesNotReject, equal, match } from "node:assert/strict"
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
-import { Caller, Memory } from "fiberbus"
-import { Laws, RedisServer, TestBus, TransportConformance } from "fiberbus/testing"
+import { Arbitrary, Effect, Layer, Logger, Ref, Schema, SchemaTransformation } from "effect"
+import { Action, Caller, Handlers, Listener, Memory, Service, Topic } from "fiberbus"
+import { Laws, RedisServer, TestBus, TopicLaws, TransportConformance } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import { CardDeclined, Orders, Payments } from "../../examples/shop/contract.ts"
 import { OrdersLive } from "../../examples/shop/orders.ts"
@@ -60,13 +60,91 @@ describe("recipes", () => {
     for (const { check } of Laws.all(Users, { system: TestBus.layer(UsersLive) })) await Effect.runPromise(check)
   })
 
-  it.effect("a law of one's own", () => {
-    const sameUser = Laws.make(Users, "get_user", "gives the user that was asked for", ({ answer, payload }) =>
-      answer._tag === "Success" && answer.value.id !== payload.id ? "it gives another one" : undefined
+  it.layer(TestBus.layer(UsersLive))("chosen laws", (it) => {
+    Laws.service(it, Users, {
+      laws: [Laws.neverDies, Laws.fitsContract, Laws.isolated],
+      actions: ["get_user"],
+      isolated: ["get_user"],
+      runs: 200,
+      size: 30,
+      tune: { "keeps requests apart": { runs: 20 } },
+      payloads: { get_user: Schema.Struct({ id: Schema.Literals(["1", "nobody"]) }) }
+    })
+  })
+
+  it("a broken law without a runner", async () => {
+    const forgotten = () => Effect.die("forgotten")
+    const ForgetfulUsers = Handlers.layer(Users, {
+      get_user: forgotten,
+      import_users: forgotten,
+      ping: () => Effect.void,
+      wait: forgotten
+    }).pipe(Layer.provide(Logger.layer([])))
+    const [neverDies] = Laws.all(Users, { laws: [Laws.neverDies], actions: ["get_user"], runs: 200 })
+    const report = await Effect.runPromise(
+      Effect.flip(neverDies!.check).pipe(Effect.provide(TestBus.layer(ForgetfulUsers)))
     )
-    const checks = Laws.all(Users, { laws: [sameUser] })
-    assert.lengthOf(checks, 1)
-    return Effect.provide(checks[0]!.check, TestBus.layer(UsersLive))
+    equal(report._tag, "LawBroken")
+    match(report.message, /get_user breaks the law "never dies"/)
+  })
+
+  class Point {
+    readonly x: number
+    constructor(x: number) {
+      this.x = x
+    }
+  }
+
+  it.effect("generators in the contract", () =>
+    Effect.gen(function* () {
+      const UserId = Schema.String.check(
+        Schema.makeFilter(() => true, { arbitraryConstraint: { patterns: [{ source: "^u[1-9]$", flags: "" }] } })
+      )
+      const isPoint = (value: unknown): value is Point => value instanceof Point
+      const PointSchema = Schema.declare(isPoint, {
+        toCodecArbitrary: () =>
+          Schema.link<Point>()(
+            Schema.Int,
+            SchemaTransformation.transform({ decode: (x) => new Point(x), encode: ({ x }) => x })
+          )
+      })
+      for (const id of yield* Arbitrary.sampleEffect(Arbitrary.schema(UserId), { count: 20 })) match(id, /^u[1-9]$/)
+      const points = yield* Arbitrary.sampleEffect(Arbitrary.schema(PointSchema), { count: 20 })
+      equal(points.length, 20)
+      for (const point of points) assert.instanceOf(point, Point)
+      // And so in a law: what is asked for are ids of that kind.
+      const seen = yield* Ref.make<ReadonlyArray<string>>([])
+      const Find = Service.make("find", Action.make("find", { payload: { id: UserId } }))
+      const FindLive = Handlers.layer(Find, { find: ({ id }) => Ref.update(seen, (ids) => [...ids, id]) })
+      for (const { check } of Laws.all(Find, { laws: [Laws.neverDies], system: TestBus.layer(FindLive) })) yield* check
+      for (const id of yield* Ref.get(seen)) match(id, /^u[1-9]$/)
+      equal((yield* Ref.get(seen)).length, 100)
+    })
+  )
+
+  const sameUser = Laws.make(Users, "get_user", "gives the user that was asked for", ({ answer, payload }) =>
+    answer._tag === "Success" && answer.value.id !== payload.id ? "it gives another one" : undefined
+  )
+
+  it.layer(TestBus.layer(UsersLive))("with a law of one's own", (it) => {
+    Laws.service(it, Users, { laws: [...Laws.standard, sameUser] })
+  })
+
+  it("a law of one's own without a runner", async () => {
+    const [own] = Laws.all(Users, { laws: [sameUser], system: TestBus.layer(UsersLive) })
+    await doesNotReject(Effect.runPromise(own!.check))
+  })
+
+  const UserEvents = Topic.make("user_events", { type: Schema.String, userId: Schema.String })
+  const OnUserEvents = Listener.layer(UserEvents, () => Effect.sleep("1 second"))
+
+  it.layer(TestBus.layer(OnUserEvents))("listeners", (it) => {
+    Laws.topic(it, UserEvents)
+  })
+
+  it("listeners without a runner", async () => {
+    for (const { check } of TopicLaws.all(UserEvents, { system: TestBus.layer(OnUserEvents) }))
+      await Effect.runPromise(check)
   })
 
   const OverRedis = UsersLive.pipe(
@@ -83,11 +161,14 @@ describe("recipes", () => {
     }).pipe(Effect.provide(OverRedis))
   )
 
-  const two = Layer.sync(TransportConformance.TwoTransports, () => {
+  const two = Effect.sync(() => {
     const broker = Memory.makeBroker()
     return { here: Memory.make({ broker }), there: Memory.make({ broker }) }
   })
-  for (const { applies, name, run } of TransportConformance.cases) {
-    if (applies(Memory.make().capabilities)) it.effect(name, () => Effect.provide(run, two))
-  }
+  it.live("the conformance of a transport", () =>
+    Effect.gen(function* () {
+      const report = yield* TransportConformance.run(TransportConformance.cases, two)
+      assert.strictEqual(report.failed, 0, TransportConformance.format(report))
+    })
+  )
 })

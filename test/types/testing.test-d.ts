@@ -1,7 +1,7 @@
 import { it as effectIt } from "@effect/vitest"
 import { Arbitrary, Context, Effect, Exit, type Layer, Schema } from "effect"
 import { Action, type CallError, Handlers, Service, Topic, type Transport } from "fiberbus"
-import { Laws, TestBus } from "fiberbus/testing"
+import { ContractDiff, Laws, TestBus, TopicLaws } from "fiberbus/testing"
 import { describe, expectTypeOf, it } from "vitest"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { why: Schema.String }) {}
@@ -96,5 +96,41 @@ describe("Laws", () => {
       expectTypeOf(payload).toEqualTypeOf<{ readonly cents: number }>()
       return Exit.isSuccess(answer) && answer.value.receipt === "" ? "it is empty" : undefined
     })
+  })
+})
+
+const Paid = Topic.make("paid", { cents: Schema.Int })
+
+describe("TopicLaws", () => {
+  it("take the `it` of a layer that has a TestBus, or a system", () => {
+    effectIt.layer(TestBus.layer(PaymentsLive))((it) => Laws.topic(it, Paid))
+    Laws.topic(effectIt, Paid, { system: TestBus.layer(PaymentsLive) })
+    // @ts-expect-error: there is no TestBus
+    Laws.topic(effectIt, Paid)
+    expectTypeOf(TopicLaws.all(Paid, { system: TestBus.layer(PaymentsLive) })).toEqualTypeOf<
+      ReadonlyArray<TopicLaws.Check<never>>
+    >()
+  })
+
+  it("know the topic", () => {
+    TopicLaws.all(Paid, { messages: Arbitrary.Constant({ cents: 1 }) })
+    // @ts-expect-error: cents are a number
+    TopicLaws.all(Paid, { messages: Arbitrary.Constant({ cents: "1" }) })
+    TopicLaws.make(Paid, "is heard", ({ message, heard }) => {
+      expectTypeOf(message).toEqualTypeOf<{ readonly cents: number }>()
+      return heard.handled === 0 ? "it is not" : undefined
+    })
+  })
+})
+
+describe("ContractDiff", () => {
+  it("takes services, topics and modules, and fails with a report", () => {
+    ContractDiff.compare(Payments, Payments)
+    ContractDiff.compare(Paid, { Paid, Payments, other: 1 }, { who: ["old callers"] })
+    // @ts-expect-error: nobody is called that
+    ContractDiff.compare(Paid, Paid, { who: ["somebody"] })
+    expectTypeOf(ContractDiff.assertCompatible(Paid, Paid)).toEqualTypeOf<
+      Effect.Effect<ContractDiff.Report, ContractDiff.Incompatible | ContractDiff.NoContract>
+    >()
   })
 })

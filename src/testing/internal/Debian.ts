@@ -1,4 +1,4 @@
-/** Gets redis-server from Debian's packages: installed by root, or unpacked into a folder by anyone. */
+/** Gets a server from Debian's packages: installed by root, or unpacked into a folder by anyone. */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
@@ -15,8 +15,8 @@ const noServices = (machine: Machine) =>
     (written) => (written ? Effect.ignore(machine.run("rm", ["-f", policyFile])) : Effect.void)
   )
 
-/** Installs the package without starting its service, neither now nor at the next boot. */
-export const install = Effect.fnUntraced(function* (machine: Machine) {
+/** Installs the package without starting the service of its name, neither now nor at the next boot. */
+export const install = Effect.fnUntraced(function* (machine: Machine, name: string) {
   yield* noServices(machine)
   // One broken source fails the update although the others would do.
   yield* Effect.ignore(machine.run("apt-get", ["update"]))
@@ -30,24 +30,28 @@ export const install = Effect.fnUntraced(function* (machine: Machine) {
       "DPkg::Lock::Timeout=120",
       "-o",
       "Dpkg::Options::=--force-confold",
-      "redis-server"
+      name
     ],
     { env: { DEBIAN_FRONTEND: "noninteractive" } }
   )
   if (Fs.existsSync("/run/systemd/system")) {
-    yield* Effect.ignore(machine.run("systemctl", ["disable", "--now", "redis-server"]))
+    yield* Effect.ignore(machine.run("systemctl", ["disable", "--now", name]))
   }
 })
 
-/** Unpacks the package and the libraries this system lacks. `root` is complete when it exists. */
-export const unpack = Effect.fnUntraced(function* (machine: Machine, root: string) {
+/** Unpacks packages and the libraries that the first one lacks here. `root` is complete when it exists. */
+export const unpack = Effect.fnUntraced(function* (
+  machine: Machine,
+  root: string,
+  names: readonly [string, ...ReadonlyArray<string>]
+) {
   const work = yield* Effect.acquireRelease(
     Effect.sync(() => Fs.mkdtempSync(Path.join(Path.dirname(root), "work-"))),
     (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true, force: true }))
   )
-  yield* download(machine, work, []).pipe(
+  yield* download(machine, work, names, []).pipe(
     // No package lists (a fresh container) or old ones: only root may update the system's, so update a copy.
-    Effect.catch(() => updateCopy(machine, work).pipe(Effect.flatMap((copy) => download(machine, work, copy))))
+    Effect.catch(() => updateCopy(machine, work).pipe(Effect.flatMap((copy) => download(machine, work, names, copy))))
   )
   const unpacking = Path.join(work, "root")
   for (const file of Fs.readdirSync(work)) {
@@ -74,17 +78,16 @@ export const libraryFolders = (root: string): ReadonlyArray<string> =>
       folder
     ])
 
-const download = Effect.fnUntraced(function* (machine: Machine, work: string, options: ReadonlyArray<string>) {
+const download = Effect.fnUntraced(function* (
+  machine: Machine,
+  work: string,
+  names: readonly [string, ...ReadonlyArray<string>],
+  options: ReadonlyArray<string>
+) {
   // A simulated install needs no rights and names what is missing here, dependencies of dependencies included.
-  const plan = yield* machine.run("apt-get", [
-    ...options,
-    "--simulate",
-    "--no-install-recommends",
-    "install",
-    "redis-server"
-  ])
+  const plan = yield* machine.run("apt-get", [...options, "--simulate", "--no-install-recommends", "install", names[0]])
   const libraries = [...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1]!).filter(isLibrary)
-  const packages = ["redis-server", "redis-tools", ...libraries]
+  const packages = [...names, ...libraries]
   yield* machine.run("apt-get", [...options, "download", ...packages], { cwd: work })
 })
 

@@ -62,22 +62,22 @@ export const binary = Effect.fnUntraced(function* (machine: Machine): Effect.fn.
 })
 
 const install = Effect.fnUntraced(function* (machine: Machine) {
-  yield* machine.lock(Path.join(yield* cacheFolder(machine), "lock"))
+  yield* machine.lock(Path.join(yield* cacheFolder(machine, "redis"), "lock"))
   // Whoever held the lock before may have installed it.
   const meanwhile = yield* search(machine, "installed")
   if (meanwhile !== undefined) return meanwhile
-  yield* Debian.install(machine)
+  yield* Debian.install(machine, "redis-server")
   const installed = yield* search(machine, "installed")
   return installed ?? (yield* new CommandFailed({ command: "install", detail: "done, but still not on PATH" }))
 })
 
 const unpack = Effect.fnUntraced(function* (machine: Machine) {
-  const folder = yield* cacheFolder(machine)
+  const folder = yield* cacheFolder(machine, "redis")
   yield* machine.lock(Path.join(folder, "lock"))
   const root = Path.join(folder, `debian-${process.arch}`)
   const cached = yield* unpacked(machine, root)
   if (cached !== undefined) return cached
-  yield* Debian.unpack(machine, root)
+  yield* Debian.unpack(machine, root, ["redis-server", "redis-tools"])
   const fresh = yield* unpacked(machine, root)
   return fresh ?? (yield* new CommandFailed({ command: "unpack", detail: `done, but ${root} has none that runs` }))
 })
@@ -114,7 +114,8 @@ const probe = (machine: Machine, file: string, env: Binary["env"], source: Binar
     Effect.catch(() => Effect.succeed(undefined))
   )
 
-const executable = (path: string, name: string): string | undefined =>
+/** The first file of that name that may be run, in folders as `PATH` has them. */
+export const executable = (path: string, name: string): string | undefined =>
   path
     .split(Path.delimiter)
     .filter((folder) => folder !== "")
@@ -128,14 +129,18 @@ const executable = (path: string, name: string): string | undefined =>
       }
     })
 
-// What lies in it gets executed, so all of it has to be ours: a home may be missing (`nobody`) or another's (sudo), and
-// in /tmp anyone may have been there before.
-const cacheFolder = (machine: Machine): Effect.Effect<string, CommandFailed> =>
+/**
+ * A folder of our own for what is fetched once.
+ *
+ * What lies in it gets executed, so all of it has to be ours: a home may be missing (`nobody`) or another's (sudo), and
+ * in /tmp anyone may have been there before.
+ */
+export const cacheFolder = (machine: Machine, name: string): Effect.Effect<string, CommandFailed> =>
   Effect.suspend(() => {
     const home = machine.env.XDG_CACHE_HOME || Path.join(machine.env.HOME || Os.homedir(), ".cache")
     const spare = Path.join(Os.tmpdir(), `fiberbus-${machine.uid}`)
     for (const base of [home, spare]) {
-      const folder = Path.join(base, "fiberbus", "redis")
+      const folder = Path.join(base, "fiberbus", name)
       try {
         Fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
         Fs.accessSync(folder, Fs.constants.W_OK)

@@ -1,8 +1,13 @@
-/** One running redis-server: started, watched, ended. */
+/** One running server, Redis or another: started, watched, ended. */
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Effect from "effect/Effect"
 import { onRealTime } from "./Machine.ts"
-import type { Binary } from "./RedisBinary.ts"
+
+/** What is started, and what its environment needs besides ours. */
+export interface Program {
+  readonly file: string
+  readonly env: Readonly<Record<string, string>>
+}
 
 /** A server process. It dies with this one, however this one ends. */
 export interface RedisProcess {
@@ -12,13 +17,13 @@ export interface RedisProcess {
   readonly running: () => boolean
   /** Waits for its end. */
   readonly ended: Effect.Effect<void>
-  readonly signal: (name: "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT") => void
+  readonly signal: (name: "SIGHUP" | "SIGTERM" | "SIGKILL" | "SIGSTOP" | "SIGCONT") => void
 }
 
 const logBytes = 4_096
 
 /** Starts the program on a configuration file in its own folder. Whether it is ready is another question. */
-export const start = (binary: Binary, folder: string, args: ReadonlyArray<string>): RedisProcess => {
+export const start = (binary: Program, folder: string, args: ReadonlyArray<string>): RedisProcess => {
   const child = spawn(binary.file, args, {
     cwd: folder,
     env: { ...process.env, ...binary.env },

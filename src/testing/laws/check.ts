@@ -1,19 +1,20 @@
-/** Tries a law on an action: as many calls as asked for, the smallest one that breaks it, and a report. */
+/** Tries a law on an action or a topic: as many inputs as asked for, the smallest one that breaks it, and a report. */
 import * as Arbitrary from "effect/Arbitrary"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import type { Transport } from "../../transport/Transport.ts"
 import * as Calm from "../internal/Calm.ts"
 import { TestBus } from "../TestBus.ts"
-import * as Bench from "./Bench.ts"
-import { type Law, type Prepared, type Subject, Violation } from "./Law.ts"
-import * as Show from "./show.ts"
+import { Violation } from "./Law.ts"
 
 /** A law does not hold. The message is the report. */
 export class LawBroken extends Data.TaggedError("LawBroken")<{
+  /** The service, or the channel or pattern of a topic. */
   readonly service: string
+  /** The action; `message` for a topic. */
   readonly action: string
   readonly law: string
   /** The smallest input found, what came back, and why that is wrong: texts for people. */
@@ -31,6 +32,13 @@ export class LawNotTried extends Data.TaggedError("LawNotTried")<{
   readonly message: string
 }> {}
 
+/** A `replay` that names no law and action of the contract. Thrown where it is given. */
+export class UnknownReplay extends Data.TaggedError("UnknownReplay")<{ readonly replay: string }> {
+  override get message() {
+    return `nothing here is to be replayed by ${JSON.stringify(this.replay)}: is its law among \`laws\`, its action in the contract?`
+  }
+}
+
 /** How a law is tried. */
 export interface Tuning {
   /** Calls that are tried. Default 100. */
@@ -44,26 +52,38 @@ export interface Tuning {
 }
 
 /** Everything that a check is made of. */
-export interface Plan {
-  readonly law: Law
-  readonly subject: () => Subject
+export interface Plan<Bench> {
+  readonly law: string
+  /** For the report: `till.share`. */
+  readonly subject: string
   readonly service: string
   readonly action: string
+  /** Prepares the law; throws where values of a schema cannot be generated. */
+  readonly prepare: () => Tried<Bench, any>
+  readonly bench: Effect.Effect<Bench, never, TestBus | Transport | Scope.Scope>
   readonly tuning: Tuning
   readonly replay: string | undefined
-  /** How the contract is called in the line to paste. */
-  readonly contract: string
+  /** The line to paste, around what is to be replayed. */
+  readonly line: (replay: string) => string
+  /** What is named where nothing can be generated. */
+  readonly source: string
   /** A new system for each run, in place of the one that is there. */
   readonly system: Layer.Layer<TestBus | Transport, unknown> | undefined
 }
 
+/** A prepared law, and how its inputs are shown. */
+export interface Tried<Bench, Input> {
+  readonly inputs: Arbitrary.Arbitrary<Input>
+  readonly holds: (bench: Bench, input: Input) => Effect.Effect<unknown, Violation>
+  readonly show: (input: Input) => string
+}
+
 /** Tries. */
-export const run = (plan: Plan): Effect.Effect<void, LawBroken | LawNotTried, TestBus | Transport> =>
+export const run = <Bench>(plan: Plan<Bench>): Effect.Effect<void, LawBroken | LawNotTried, TestBus | Transport> =>
   Effect.gen(function* () {
-    const subject = yield* derived(plan, plan.subject)
-    const prepared = yield* derived(plan, () => plan.law.prepare(subject))
+    const tried = yield* prepared(plan)
     const { maxShrinks = 500, runs = 100, seed, size = 10 } = plan.tuning
-    const result = yield* Arbitrary.checkEffect(prepared.inputs, (input) => evaluate(plan, subject, prepared, input), {
+    const result = yield* Arbitrary.checkEffect(tried.inputs, (input) => evaluate(plan, tried, input), {
       runs,
       size,
       seed,
@@ -74,11 +94,11 @@ export const run = (plan: Plan): Effect.Effect<void, LawBroken | LawNotTried, Te
       case "Passed":
         return
       case "Falsified":
-        return yield* broken(plan, subject, prepared, result, runs)
+        return yield* broken(plan, tried, result, runs)
       case "Exhausted":
         return yield* notTried(
           plan,
-          `too few of the generated values fit its schema (seed ${result.seed}): give \`payloads\``
+          `too few of the generated values fit its schema (seed ${result.seed}): give \`${plan.source}\``
         )
       case "ReplayMismatch":
         // What was recorded is mended.
@@ -90,12 +110,12 @@ export const run = (plan: Plan): Effect.Effect<void, LawBroken | LawNotTried, Te
     }
   })
 
-const evaluate = (plan: Plan, subject: Subject, prepared: Prepared<any>, input: unknown) => {
+const evaluate = <Bench>(plan: Plan<Bench>, tried: Tried<Bench, any>, input: unknown) => {
   const once = Effect.gen(function* () {
     const bus = yield* TestBus
     yield* Effect.addFinalizer(() => Effect.ignore(Calm.calm(bus)))
-    const bench = yield* Bench.make(subject)
-    yield* bus.remarks.quietly(prepared.holds(bench, input))
+    const bench = yield* plan.bench
+    yield* bus.remarks.quietly(tried.holds(bench, input))
     return true
   }).pipe(Effect.scoped)
   return Effect.catchCause(
@@ -112,51 +132,50 @@ const evaluate = (plan: Plan, subject: Subject, prepared: Prepared<any>, input: 
   )
 }
 
-const derived = <A>(plan: Plan, make: () => A): Effect.Effect<A, LawNotTried> =>
+const prepared = <Bench>(plan: Plan<Bench>): Effect.Effect<Tried<Bench, any>, LawNotTried> =>
   Effect.try({
-    try: make,
+    try: plan.prepare,
     catch: (error) =>
       notTried(
         plan,
-        `no values can be generated: ${error instanceof Error ? error.message : error}. Give \`payloads\` for the action`
+        `no values can be generated: ${error instanceof Error ? error.message : error}. Give \`${plan.source}\` for it`
       )
   })
 
-const notTried = ({ action, law, service }: Plan, why: string) =>
-  new LawNotTried({ law: law.name, message: `"${law.name}" was not tried on ${service}.${action}: ${why}` })
+const notTried = ({ law, subject }: Plan<any>, why: string) =>
+  new LawNotTried({ law, message: `"${law}" was not tried on ${subject}: ${why}` })
 
-const broken = (
-  plan: Plan,
-  subject: Subject,
-  { show }: Prepared<any>,
+const broken = <Bench>(
+  plan: Plan<Bench>,
+  { show }: Tried<Bench, any>,
   result: Arbitrary.Falsified<any, Violation>,
   runs: number
 ) => {
-  const { action, contract, law, service } = plan
+  const { action, law, service, subject } = plan
   const violation =
     result.failure._tag === "PropertyError"
       ? result.failure.error
       : new Violation({ because: "the law does not hold", cameBack: "" })
   const { because, cameBack } = violation
-  const given =
-    violation.given ?? (show === undefined ? Show.call(subject.action, result.shrunkInput) : show(result.shrunkInput))
-  const replay = writeReplay(action, law.name, result.replay)
+  const given = violation.given ?? show(result.shrunkInput)
+  const replay = writeReplay(action, law, result.replay)
   const found =
     plan.replay === undefined
       ? `in run ${result.runs} of ${runs}, made smaller ${result.shrinks} time${result.shrinks === 1 ? "" : "s"}`
       : "by replaying it"
   const message = [
-    `${service}.${action} breaks the law "${law.name}": ${because}`,
+    `${subject} breaks the law "${law}": ${because}`,
     "",
-    ...column("payload", given),
+    ...column(action === messageOf ? "message" : "payload", given),
     ...column("came back", cameBack),
     ...column("found", found),
-    ...column("replay", `Laws.service(it, ${contract}, { replay: ${quoted(replay)} })`)
+    ...column("replay", plan.line(quoted(replay)))
   ].join("\n")
-  return withoutStack(
-    () => new LawBroken({ service, action, law: law.name, given, cameBack, because, replay, message })
-  )
+  return withoutStack(() => new LawBroken({ service, action, law, given, cameBack, because, replay, message }))
 }
+
+/** Stands for the action where a law is about the messages of a topic. */
+export const messageOf = "message"
 
 // Where in here it was made helps nobody.
 const withoutStack = <A>(make: () => A): A => {

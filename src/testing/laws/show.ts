@@ -48,6 +48,9 @@ export const answered = (action: Action.Any, { cause, exit, millis, steps }: Ans
 /** A handler that died, with its cause. */
 export const defect = (cause: Cause.Cause<unknown>): string => `RemoteDefect (started: yes)\n${pretty(cause)}`
 
+/** Why something died. */
+export const cause = (cause: Cause.Cause<unknown>): string => pretty(cause)
+
 /** A success, a declared error or a `CallError`. */
 export const outcome = (action: Action.Any, exit: Exit.Exit<unknown, unknown>): string => {
   if (ExitModule.isSuccess(exit)) {

@@ -93,7 +93,7 @@ const echoOf = (schemas: { readonly [part: string]: Action.AnySchema }) => {
 }
 
 /** Equal by the schema. A field that is there and undefined equals one that is not there: JSON has no other way. */
-const equivalence = (schema: Action.AnySchema) => {
+export const equivalence = (schema: Action.AnySchema) => {
   const equals = Schema.toEquivalence(schema)
   return (one: unknown, other: unknown) => equals(one, other) || equals(withoutUndefined(one), withoutUndefined(other))
 }

@@ -1,9 +1,9 @@
 /** Tries to connect for the first time, again and again where it is told to. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { TransportError, TransportErrorKind } from "../Transport.ts"
-import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
 
 /** What may be over without anybody's doing. */
@@ -11,8 +11,9 @@ const passing: ReadonlySet<TransportErrorKind> = new Set(["Unreachable", "Timeou
 
 /** Each attempt closes what it opened before the next begins, so that no number of them adds up. */
 export const patiently = <A>(
-  settings: Settings,
-  attempt: Effect.Effect<A, TransportError, Scope.Scope>
+  settings: { readonly name: string; readonly connect: Schedule.Schedule<unknown, TransportError> | undefined },
+  attempt: Effect.Effect<A, TransportError, Scope.Scope>,
+  broker = "Redis"
 ): Effect.Effect<A, TransportError, Scope.Scope> => {
   const { connect, name } = settings
   if (connect === undefined) return attempt
@@ -22,7 +23,7 @@ export const patiently = <A>(
     const tell = (error: TransportError) => {
       if (told === error.kind) return Effect.void
       told = error.kind
-      return Effect.logWarning(`Redis: ${name} is not there yet, waiting. ${error.message}`)
+      return Effect.logWarning(`${broker}: ${name} is not there yet, waiting. ${error.message}`)
     }
     const again: Effect.Effect<A, TransportError, Scope.Scope> = Effect.catchIf(
       inScopeOfItsOwn(attempt),
@@ -30,7 +31,9 @@ export const patiently = <A>(
       (error) =>
         Effect.flatMap(next(waits, error), (millis) => Effect.andThen(tell(error), Effect.andThen(wait(millis), again)))
     )
-    return Effect.tap(again, () => (told === undefined ? Effect.void : Effect.logInfo(`Redis: connected to ${name}`)))
+    return Effect.tap(again, () =>
+      told === undefined ? Effect.void : Effect.logInfo(`${broker}: connected to ${name}`)
+    )
   }).pipe(Effect.annotateLogs("transport", name))
 }
 

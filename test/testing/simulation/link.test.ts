@@ -38,11 +38,14 @@ describe("The simulated transport", () => {
       })
     )
   )((it) => {
-    for (const { applies, name, run } of TransportConformance.cases) {
+    // The world has its own ways to close and to cut; see below.
+    const plain = TransportConformance.cases.filter(
+      ({ needs }) => !needs.includes("another") && !needs.includes("outage")
+    )
+    for (const { applies, name, run } of plain) {
       it.effect(name, () =>
         Effect.gen(function* () {
-          const { here } = yield* TransportConformance.TwoTransports
-          assert.isTrue(applies(here.capabilities))
+          assert.isTrue(applies(yield* TransportConformance.TwoTransports))
           yield* run
         })
       )
