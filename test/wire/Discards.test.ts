@@ -89,6 +89,7 @@ describe("Discards", () => {
       discards.count("TooDeep")
       assert.strictEqual(Discards.discarded.id, "fiberbus_discarded_total")
       assert.strictEqual((yield* Metric.MetricRegistry).size, 2)
+      assert.isTrue((yield* Metric.value(Discards.discarded)).incremental)
       const value = (where: string, reason: string) =>
         Effect.map(Metric.value(Metric.withAttributes(Discards.discarded, { where, reason })), ({ count }) => count)
       assert.strictEqual(yield* value("here", "NotJson"), 3)

@@ -161,7 +161,9 @@ describe("Envelope", () => {
     it("without a payload it is an empty object, or the fields beside it in a one-way message", () => {
       const beside = { key: "k", level: 1, service: "s", request_id: "i", fiberbus: { v: 1 } }
       assert.deepStrictEqual(request({ ...beside, reply_to: "c" }).payload, {})
-      assert.deepStrictEqual(request(beside).payload, { key: "k", level: 1 })
+      for (const reply_to of [undefined, null, ""]) {
+        assert.deepStrictEqual(request({ ...beside, reply_to }).payload, { key: "k", level: 1 })
+      }
       assert.deepStrictEqual(request({}).payload, {})
       const odd = request(parse('{"action":"a","__proto__":{"x":1},"then":2}')).payload as object
       assert.deepStrictEqual(Object.keys(odd), ["__proto__", "then"])

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Reason from "../../src/wire/Reason.ts"
 import * as Random from "../hostile/random.ts"
 
@@ -52,7 +53,16 @@ describe("Reason", () => {
     assert.strictEqual(new Reason.RateLimited({ retryAfterMillis: 0 })._tag, "RateLimited")
     assert.strictEqual(new Reason.ConnectionLost({ detail: "" })._tag, "ConnectionLost")
     assert.strictEqual(new Reason.RemoteError({ error: "", payload: null })._tag, "RemoteError")
-    assert.strictEqual(new Reason.ContractMismatch({ part: "reply", path: [], expected: "" })._tag, "ContractMismatch")
+    for (const part of ["success", "error", "progress", "items", "reply"] as const) {
+      const mismatch = new Reason.ContractMismatch({ part, path: [], expected: "" })
+      assert.deepInclude(mismatch, { _tag: "ContractMismatch", part })
+    }
+  })
+
+  it("says of a handler that it ran, did not, or that nobody knows", () => {
+    const isStarted = Schema.is(Reason.Started)
+    for (const started of ["no", "yes", "unknown"]) assert.isTrue(isStarted(started), started)
+    for (const other of ["", "No", "maybe", true, null]) assert.isFalse(isStarted(other))
   })
 
   it("covers every class that a service sends", () => {

@@ -24,6 +24,8 @@ describe("Spans", () => {
       assert.strictEqual(Spans.label("a\u001b[2J"), "a\\u001b[2J")
       assert.strictEqual(Spans.label("\nabc"), "\\u000aabc")
       assert.strictEqual(Spans.label("abc\n"), "abc\\u000a")
+      assert.strictEqual(Spans.label("\n"), "\\u000a")
+      assert.strictEqual(Spans.label("\u001b\n"), "\\u001b\\u000a")
       assert.strictEqual(Spans.label(`\n${"x".repeat(200)}`), `\\u000a${"x".repeat(126)}…`)
     })
   })
