@@ -173,6 +173,26 @@ describe("Admission", () => {
       }
     })
 
+    it("knows which line is the longest now, not which one was", () => {
+      const shrunk = make({ size: 4 })
+      shrunk.enter("x a1 a2 a3 b1 c1")
+      assert.deepStrictEqual(shrunk.displaced, ["a3"])
+      shrunk.release(1)
+      assert.deepStrictEqual(shrunk.enter("b2 d1"), ["waits", "waits"])
+      assert.deepStrictEqual(shrunk.displaced, ["a3", "b2"])
+
+      const { admission, displaced, open } = make({ size: 6 })
+      const enter = (name: string) => {
+        const request = new Request(name, open)
+        assert.isTrue(admission.start(request, open) || admission.wait(request, open, name[0]!) || name === "a3")
+        return request
+      }
+      const requests = ["x", "a1", "a2", "b1", "b2", "c1", "c2", "a3"].map(enter)
+      for (const { name, place } of requests) if (name.startsWith("c")) place!.leave()
+      for (const name of ["b3", "b4", "d1"]) enter(name)
+      assert.deepStrictEqual(displaced, ["b4"])
+    })
+
     it("refuses where there is no backlog at all", () => {
       for (const whenFull of ["refuse", "dropOldest", "dropNewest"] as const) {
         const { admission, enter } = make({ size: 0, whenFull })

@@ -136,6 +136,16 @@ describe("The steps of an exchange", () => {
     })
   )
 
+  it.effect("are no deeper on the stack for a transport that confirms at once, however many wait", () =>
+    Effect.gen(function* () {
+      const { frames, steps } = make(0, { maxFrameBytes: 4 })
+      const waiting = yield* writing(steps, ...Array.from({ length: 20_000 }, () => "1"))
+      steps.grant(20_000)
+      yield* Fiber.join(waiting)
+      assert.lengthOf(frames, 20_000)
+    })
+  )
+
   it.effect("wait while 64 frames are not confirmed, whatever room there is", () =>
     Effect.gen(function* () {
       const { frames, steps } = make(1_000, { confirms: false })
