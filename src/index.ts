@@ -4,6 +4,7 @@
  * In the order a reader should meet them: what can be said, who answers, who asks, how it travels.
  */
 
+export * as Balance from "./client/Balance.ts"
 export * as Broadcast from "./client/Broadcast.ts"
 export * as CallError from "./client/CallError.ts"
 export * as Caller from "./client/Caller.ts"
@@ -12,6 +13,7 @@ export * as Glob from "./contract/Glob.ts"
 export { Action, Service, Topic } from "./contract/index.ts"
 export * as Concurrency from "./policy/Concurrency.ts"
 export * as Deadline from "./policy/Deadline.ts"
+export * as HashRing from "./policy/HashRing.ts"
 export * as Policy from "./policy/Policy.ts"
 export * as Retry from "./policy/Retry.ts"
 export * as Background from "./server/Background.ts"

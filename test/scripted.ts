@@ -69,6 +69,7 @@ export const make = (script: Script): Scripted => {
         return fate
       }
       const send: Transport.Transport["Service"]["send"] = (channel, text, sent) => {
+        if (isPresence(JSON.parse(text))) return inner.send(channel, text, sent)
         const fate = fateOf(JSON.parse(text))
         switch (fate) {
           case "arrives":
@@ -102,6 +103,10 @@ export const make = (script: Script): Scripted => {
   )
   return { layer, requests, controls }
 }
+
+/** True for a word about which processes serve: the script is about requests and answers. */
+export const isPresence = ({ fiberbus, status }: Record<string, any>): boolean =>
+  status === undefined && ["who", "here", "gone", "probe", "up"].some((name) => fiberbus?.[name] !== undefined)
 
 /** Lets real turns of the event loop pass, in which frames travel. */
 export const turns = (count = 10) =>

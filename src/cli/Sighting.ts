@@ -1,7 +1,7 @@
 /** One frame as `tap` saw it: what it is and how that is printed. */
 import type { Frame } from "../transport/Transport.ts"
 import * as Printable from "../wire/Printable.ts"
-import { read, size } from "../wire/Reading.ts"
+import { read, size, split } from "../wire/Reading.ts"
 
 /** A frame, when and where it came. */
 export interface Sighting {
@@ -9,6 +9,12 @@ export interface Sighting {
   /** Without the prefix. */
   readonly channel: string
   readonly frame: Frame
+}
+
+/** What one frame brought: several messages where it was a pack. */
+export const each = (sighting: Sighting, maxFrameBytes: number): ReadonlyArray<Sighting> => {
+  const frames = split(sighting.frame, maxFrameBytes)
+  return frames.length === 1 ? [sighting] : frames.map((frame) => ({ ...sighting, frame }))
 }
 
 /** Six columns: time, channel, kind, action or outcome, id, payload. The payload is cut to `width` characters. */

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Result from "effect/Result"
 import type { Json } from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -16,6 +17,7 @@ import type * as Service from "../contract/Service.ts"
 import type { Policy } from "../policy/Policy.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
+import * as Balance from "./Balance.ts"
 import type { CallError } from "./CallError.ts"
 import * as CallMetrics from "./CallMetrics.ts"
 import type { Declined } from "./Declined.ts"
@@ -24,6 +26,7 @@ import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
 import { defaultWindow, maxWindow } from "./internal/flow.ts"
 import { type Inbox, inbox } from "./internal/inbox.ts"
+import type { Members } from "./internal/members.ts"
 import * as Prepared from "./internal/method.ts"
 
 export { Declined } from "./Declined.ts"
@@ -39,6 +42,10 @@ export interface CallOptions {
   readonly headers?: { readonly [name: string]: string }
   /** In place of the caller's policies; `[]` for none. */
   readonly policies?: ReadonlyArray<Policy>
+  /** What the request belongs to, in place of `Action.Key`: `Balance.byKey` sends those of one key to one replica. */
+  readonly key?: string
+  /** The one replica that it is for. If that is gone, it ends with `NoResponders`; no other one gets it. */
+  readonly instance?: string
 }
 
 /** What may be said for one streamed call. */
@@ -61,6 +68,14 @@ export interface Options {
    * attempt. One-way messages (`send`) have no answer to judge by and are not concerned.
    */
   readonly policies?: ReadonlyArray<Policy>
+  /** Which replica gets a request, of those that are known. Default `Balance.byKey` for actions with `Action.Key`, `Balance.twoRandom` for others. */
+  readonly balance?: Balance.Balance
+}
+
+/** What one replica answered. */
+export interface Gathered<A extends Action.Any> {
+  readonly instance: string
+  readonly result: Result.Result<Action.Success<A>, Action.Error<A> | CallError>
 }
 
 /** What a streamed call brings: any number of steps, then one result. */
@@ -97,6 +112,11 @@ export interface Method<A extends Action.Any> {
    * Fires and forgets: the number of processes the request reached, as far as the transport can tell; 0 is no error.
    */
   readonly send: (...args: Arguments<Action.Payload<A>, CallOptions>) => Effect.Effect<number, CallError>
+  /**
+   * Calls every replica that is known, and waits until each has answered or its time is over: one entry for each, none where no replica
+   * announces itself, as of Daebus services or those served `live`. Waits up to 100 ms for them to do so where the caller has just been made.
+   */
+  readonly gather: (...args: Arguments<Action.Payload<A>, CallOptions>) => Effect.Effect<ReadonlyArray<Gathered<A>>>
 }
 
 /** One action that asks its caller on the way, ready to be called: every question needs its answer. */
@@ -141,26 +161,39 @@ export const make = <S extends Service.Any>(
   Effect.gen(function* () {
     const shared = yield* inbox
     const context = yield* Effect.context<never>()
+    const actions = Object.values(service.actions)
+    const router = actions.some(isRouted) ? yield* shared.router(service.serviceName) : undefined
     const caller: Record<string, unknown> = Object.create(null)
-    for (const action of Object.values(service.actions)) {
+    for (const action of actions) {
       const metrics = CallMetrics.make(service.serviceName, action.name, context)
-      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, options)
+      const members = isRouted(action) ? router?.members(action.name) : undefined
+      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, members, options)
     }
     return caller as Caller<S>
   })
+
+// The others are all asked, each time.
+const isRouted = ({ annotations }: Action.Any) => Context.get(annotations, Action.Delivery) === "one"
 
 const toMethod = (
   inbox: Inbox,
   service: string,
   action: Action.Any,
   metrics: CallMetrics.CallMetrics,
+  members: Members | undefined,
   caller: Options | undefined
 ) => {
+  const keyOf = Context.get(action.annotations, Action.Key)
   const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
   const method = Prepared.method(inbox, service, action.name, {
     timeoutMillis: toTimeout(Context.get(action.annotations, Action.Timeout)),
     annotations: action.annotations,
     metrics,
+    members,
+    choose: (caller?.balance ?? (keyOf === undefined ? Balance.twoRandom : Balance.byKey)).begin(
+      members?.roll ?? Math.random
+    ),
+    keyOf,
     // Without content a request still carries an object, which is what Daebus' handlers expect.
     payload: SchemaCodec.isVoid(action.payload) ? emptyObject : SchemaCodec.make(action.payload),
     success: SchemaCodec.make(action.success),
@@ -174,12 +207,33 @@ const toMethod = (
   const using = SchemaCodec.isVoid(action.payload)
     ? <A>(run: Run<A>) =>
         (options?: CallOptions) =>
-          run(method, undefined, resolve(method, caller, options))
+          run(method, undefined, resolve(method, caller, options, undefined))
     : <A>(run: Run<A>) =>
         (payload?: unknown, options?: CallOptions) =>
-          run(method, payload === undefined ? absent : payload, resolve(method, caller, options))
+          run(
+            method,
+            payload === undefined ? absent : payload,
+            resolve(method, caller, options, payload === undefined ? absent : payload)
+          )
   if (method.items !== undefined) return using(streamed)
-  return Object.assign(using(unary), { stream: using(streamed), send: using(Call.oneWay) })
+  return Object.assign(using(unary), { stream: using(streamed), send: using(Call.oneWay), gather: using(gathered) })
+}
+
+const gathered: Run<Effect.Effect<ReadonlyArray<Gathered<any>>>> = (method, payload, settings) => {
+  const { members } = method
+  return members === undefined
+    ? Effect.succeed([])
+    : Effect.flatMap(members.router.settled, () =>
+        Effect.forEach(
+          members.list,
+          ({ by }) =>
+            Effect.map(Effect.result(unary(method, payload, { ...settings, instance: by })), (result) => ({
+              instance: by,
+              result
+            })),
+          { concurrency: "unbounded" }
+        )
+      )
 }
 
 const toAsk = ([name, { answer, ask }]: [string, Action.Question]) =>
@@ -244,12 +298,17 @@ export const dynamic = (
 ): Effect.Effect<Dynamic, TransportError, Transport | Scope.Scope> =>
   Effect.gen(function* () {
     const shared = yield* inbox
+    const router = yield* shared.router(service)
+    const choose = (options?.balance ?? Balance.byKey).begin(router.members("").roll)
     const metrics = CallMetrics.make("*", "*", yield* Effect.context<never>())
     const method = (action: string, items?: SchemaCodec.SchemaCodec<any>) =>
       Prepared.method(shared, service, action, {
         timeoutMillis: 5_000,
         annotations: Context.empty(),
         metrics,
+        members: router.members(action),
+        choose,
+        keyOf: undefined,
         payload: undefined,
         success: undefined,
         error: undefined,
@@ -261,7 +320,7 @@ export const dynamic = (
       <A>(run: Run<A>, items?: SchemaCodec.SchemaCodec<any>) =>
       (action: string, payload: Json = {}, perCall?: CallOptions): A => {
         const prepared = method(action, items)
-        return run(prepared, payload, resolve(prepared, options, perCall))
+        return run(prepared, payload, resolve(prepared, options, perCall, undefined))
       }
     return {
       call: using(unary),
@@ -281,14 +340,27 @@ const emptyObject: SchemaCodec.SchemaCodec<any> = {
 const resolve = (
   method: Prepared.Method,
   caller: Options | undefined,
-  options: (StreamOptions & { readonly answers?: Answers }) | undefined
+  options: (StreamOptions & { readonly answers?: Answers }) | undefined,
+  payload: unknown
 ): Prepared.Settings => ({
   timeoutMillis: options?.timeout === undefined ? method.timeoutMillis : toTimeout(options.timeout),
   headers: options?.headers,
+  key: options?.key ?? keyOf(method, payload),
+  instance: options?.instance,
   policies: options?.policies ?? caller?.policies ?? none,
   window: Math.min(maxWindow, Math.max(1, Math.floor(options?.window ?? defaultWindow))),
   answers: options?.answers
 })
+
+// A payload that is none of the action's ends the call by its schema.
+const keyOf = ({ keyOf }: Prepared.Method, payload: unknown): string | undefined => {
+  if (keyOf === undefined) return undefined
+  try {
+    return keyOf(payload)
+  } catch {
+    return undefined
+  }
+}
 
 const none: ReadonlyArray<Policy> = []
 

@@ -120,6 +120,14 @@ export const Delivery = Context.Reference<Delivery>("fiberbus/contract/Action/De
   defaultValue: () => "one"
 })
 
+/**
+ * What a request belongs to: requests with the same key go to the same replica, as long as it is there. Nothing where an action says
+ * nothing. Of actions with {@link Delivery} `one`. It must be pure and cheap: it is asked for each call, with the payload as the caller gave it.
+ */
+export const Key = Context.Reference<((payload: any) => string) | undefined>("fiberbus/contract/Action/Key", {
+  defaultValue: () => undefined
+})
+
 /** The parts of an action that ends in one result. */
 export interface CallParts<
   Payload extends SchemaInput,

@@ -4,8 +4,10 @@
  * A timer per call costs 10 µs and more; an entry in a slot of this wheel costs a tenth of one. One fiber sleeps on `Clock`
  * (so that `TestClock` drives it) until the next slot that holds anything, and there is no fiber while it is empty.
  */
+import { performance } from "node:perf_hooks"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
@@ -14,6 +16,9 @@ import type * as Scope from "effect/Scope"
 export const resolutionMillis = 10
 
 const slotCount = 512
+
+const systemClock = Context.get(Context.empty(), Clock.Clock)
+const sinceBoot = Number(systemClock.monotonicTimeNanosUnsafe()) / 1_000_000 - performance.now()
 
 const isOut = -1
 const isExpiring = -2
@@ -55,7 +60,11 @@ export const make: Effect.Effect<TimerWheel, never, Scope.Scope> = Effect.gen(fu
   let sweptTick = 0
   let closed = false
 
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+  // The clock of every program but tests, at a third of the price and on the same scale.
+  const now =
+    clock === systemClock
+      ? () => performance.now() + sinceBoot
+      : () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
 
   const unlink = (entry: Entry) => {
     if (entry.previous === undefined) slots[entry.tick % slotCount] = entry.next

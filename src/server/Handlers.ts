@@ -178,6 +178,7 @@ const toEntry = (
   return {
     name: action.name,
     concurrency: Context.get(action.annotations, Action.Concurrency),
+    delivery: Context.get(action.annotations, Action.Delivery),
     automatic: true,
     select: (envelope) => envelope.payload,
     decode: SchemaCodec.make(action.payload).decode,

@@ -50,6 +50,7 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
         {
           name,
           concurrency: undefined,
+          delivery: "live",
           automatic: false,
           select: (envelope) => envelope.raw,
           decode: SchemaCodec.make(topic.message).decode,

@@ -1,6 +1,7 @@
 /** What can be set for a service's handlers or for a listener, and what holds where nothing is. */
 import * as Duration from "effect/Duration"
 import * as Schedule from "effect/Schedule"
+import type { Delivery } from "../contract/Action.ts"
 import type { Concurrency } from "../policy/Concurrency.ts"
 import * as Backoff from "../transport/Backoff.ts"
 import type { Request } from "./Request.ts"
@@ -56,6 +57,11 @@ export interface Options {
    */
   readonly restart?: Schedule.Schedule<unknown, unknown>
   /**
+   * Who handles a request, of all processes that serve the name: for all actions, whatever their `Action.Delivery` says. A service whose
+   * actions are all `live` needs no right but to hear its channel and to answer.
+   */
+  readonly delivery?: Delivery
+  /**
    * What an unknown action gets. Default `reply`: an error. `ignore` where several processes share the service's name with
    * different actions, as Daebus lets them; a caller then waits for its timeout if no process knows the action.
    */
@@ -80,6 +86,7 @@ export interface Settings {
   readonly handlerTimeoutMillis: number | undefined
   readonly grace: Duration.Input
   readonly restart: Schedule.Schedule<unknown, unknown>
+  readonly delivery: Delivery | undefined
   readonly unknownAction: "reply" | "ignore"
   readonly replyTo: "inboxes" | "any" | ReadonlyArray<string>
   readonly unaddressed: "ignore" | "responses"
@@ -96,6 +103,7 @@ export const defaults: Settings = {
   handlerTimeoutMillis: undefined,
   grace: "10 seconds",
   restart: Backoff.make({ first: "100 millis", longest: "5 seconds" }).pipe(Schedule.upTo({ times: 5 })),
+  delivery: undefined,
   unknownAction: "reply",
   replyTo: "inboxes",
   unaddressed: "ignore"

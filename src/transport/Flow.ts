@@ -8,7 +8,8 @@ import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as Printable from "../wire/Printable.ts"
 import * as Reading from "../wire/Reading.ts"
-import { type Frame, Transport } from "./Transport.ts"
+import * as Optional from "./Optional.ts"
+import { type Frame, type Sent, Transport } from "./Transport.ts"
 
 /** @see {@link layer} */
 export interface Options {
@@ -66,18 +67,23 @@ const wrap = (transport: Transport["Service"], say: Say): Transport["Service"] =
   },
   watch: transport.watch,
   whileDown: transport.whileDown,
-  send: (channel, frame, sent) => {
+  ...Optional.of(transport),
+  send: (channel, frame, sent, pack) => {
     const what = `${Printable.word(channel)} ${describe(frame, transport.capabilities.maxFrameBytes)}`
     // Before it is sent: what it brings about comes after it.
     say(`→ ${what}`, frame)
-    transport.send(channel, frame, (error, receivers) => {
+    const told: Sent = (error, receivers) => {
       say(error === undefined ? `✓ ${what}, ${receivers} received it` : `✗ ${what}, ${error.kind}`, undefined)
       sent(error, receivers)
-    })
+    }
+    transport.send(channel, frame, told, pack)
   },
   subscribe: (target, receive) =>
     transport.subscribe(target, (frame, channel) => {
-      say(`← ${Printable.word(channel)} ${describe(frame, transport.capabilities.maxFrameBytes)}`, frame)
+      const { maxFrameBytes } = transport.capabilities
+      for (const one of Reading.split(frame, maxFrameBytes)) {
+        say(`← ${Printable.word(channel)} ${describe(one, maxFrameBytes)}`, one)
+      }
       receive(frame, channel)
     })
 })

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Glob from "../contract/Glob.ts"
+import * as Claims from "./internal/claims.ts"
 import * as Thrown from "./internal/thrown.ts"
 import * as LinkState from "./LinkState.ts"
 import { type Receive, type Sent, type Target, Transport, TransportError } from "./Transport.ts"
@@ -26,10 +27,17 @@ export interface Options {
 export interface Broker {
   readonly deliver: (channel: string, frame: string, sent: Sent) => void
   readonly subscribe: (target: Target, receive: Receive) => () => void
+  /** True for the first to claim a key, until its time is over. */
+  readonly claim: (key: string, ttlMillis: number) => boolean
+  /** Calls back when all that was given to `deliver` before has been delivered. */
+  readonly barrier: (done: () => void) => void
 }
 
 /** Default limit of frames waiting for delivery in one broker. */
 export const defaultCapacity = 65_536
+
+/** Claims that a broker remembers at most; of more, the oldest are forgotten. */
+export const maxClaims = 65_536
 
 interface Waiting {
   readonly channel: string
@@ -101,6 +109,11 @@ export const makeBroker = (options?: { readonly capacity?: number }): Broker => 
         setImmediate(flush)
       }
     },
+    claim: Claims.make(maxClaims),
+    barrier: (done) => {
+      // Behind the turn that delivers what waits now.
+      setImmediate(done)
+    },
     subscribe: (target, receive) => {
       // A function of its own, so that the same one may subscribe twice.
       const receiver: Receive = (frame, channel) => receive(frame, channel)
@@ -146,8 +159,11 @@ const open = (options?: Options & { readonly broker?: Broker }) => {
       receivers: "exact",
       ordered: true,
       patterns: true,
-      maxFrameBytes: options?.maxFrameBytes ?? 1_048_576
+      maxFrameBytes: options?.maxFrameBytes ?? 1_048_576,
+      inProcess: true
     },
+    claim: (key, ttlMillis, done) => (isClosed() ? done(closed, false) : done(undefined, broker.claim(key, ttlMillis))),
+    barrier: (done) => (isClosed() ? done(false) : broker.barrier(() => done(true))),
     send: (channel, frame, sent) => (isClosed() ? sent(closed, 0) : broker.deliver(channel, frame, sent)),
     subscribe: (target, receive): Effect.Effect<void, TransportError, Scope.Scope> =>
       Effect.suspend(() => {

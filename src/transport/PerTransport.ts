@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
@@ -22,6 +23,7 @@ interface Place<A> {
 const keys: ReadonlyArray<Context.Reference<any>> = [
   Clock.Clock,
   Scheduler.Scheduler,
+  Random.Random,
   Logger.CurrentLoggers,
   Metric.MetricRegistry,
   References.MinimumLogLevel,

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Name from "../contract/Name.ts"
+import * as Optional from "./Optional.ts"
 import { Transport } from "./Transport.ts"
 
 type Shape = Transport["Service"]
@@ -60,8 +61,9 @@ const viewOf = (root: Shape, prefix: string): Shape => ({
   get whileDown() {
     return root.whileDown
   },
-  send: (channel, frame, sent) => root.send(channel, frame, sent),
+  send: (channel, frame, sent, pack) => root.send(channel, frame, sent, pack),
   subscribe: (target, receive) => root.subscribe(target, receive),
+  ...Optional.of(root),
   watch: (watcher) => root.watch(watcher)
 })
 

@@ -10,7 +10,8 @@
  *
  * The user needs `+ping`, `+info` (without it the receivers count is only a hint, and a master that becomes a replica goes
  * unnoticed), `+publish`, `+subscribe`,
- * `+unsubscribe` (for patterns `+psubscribe`, `+punsubscribe`), and the channels.
+ * `+unsubscribe` (for patterns `+psubscribe`, `+punsubscribe`), and the channels; who serves actions of which one replica handles each
+ * request also `+set` on `~<prefix>fiberbus:claim:<service>:*`.
  */
 import * as Config from "effect/Config"
 import type * as Duration from "effect/Duration"
@@ -21,7 +22,9 @@ import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Pack from "../wire/Pack.ts"
 import * as HeldSends from "./internal/heldSends.ts"
+import { Packer } from "./internal/Packer.ts"
 import * as RedisHealth from "./internal/RedisHealth.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
 import * as RedisStart from "./internal/RedisStart.ts"
@@ -119,6 +122,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       runFork(Effect.annotateLogs(line, "transport", settings.name))
     }
 
+    const threw = Thrown.make(log)
     const health = RedisHealth.make(settings, yield* Effect.context<never>())
     const traffic = LinkMetrics.traffic(settings.name, yield* Effect.context<never>())
     const master = redisInfo.makeWatch(settings)
@@ -135,7 +139,8 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         health.down("publisher", error, wasUp)
         if (!wasUp) explain(error)
       },
-      gaveUp: (error) => gaveUp(error)
+      gaveUp: (error) => gaveUp(error),
+      threw
     })
     const subscriber = RedisLink.make(settings, "subscriber", {
       prepare: (client) => {
@@ -144,6 +149,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         subscriptions.prepare(client)
       },
       up: () => health.up("subscriber"),
+      message: (channel, frame, bytes) => subscriptions.message(channel, frame, bytes),
       // A service that hears a request and cannot answer yet would leave its caller waiting.
       mayReconnect: () => publisher.isUp(),
       down: (error, wasUp, strain) => {
@@ -153,7 +159,8 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         if (!wasUp) explain(error)
         else if (error.kind === "ConnectionLost") master.explainCut(strain, health.wasCut)
       },
-      gaveUp: (error) => gaveUp(error)
+      gaveUp: (error) => gaveUp(error),
+      threw
     })
     master.start({ publisher, subscriber })
     // A server that hangs up may have said why, and lost the word as it does at the start.
@@ -182,6 +189,7 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       held.end(RedisLink.closed(settings.name, "no"))
       master.stop()
       subscriptions.close()
+      packer.flush()
       return Effect.all([publisher.close, subscriber.close], { concurrency: 2, discard: true })
     })
     const held = HeldSends.make(settings.whileDown, settings.maxBytesInFlight, () => publisher.refusal())
@@ -192,15 +200,36 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
       hint: "Send slower, or raise maxBytesInFlight",
       sent: "no"
     })
-    const give = (channel: string, frame: string, sent: Sent) => {
+    const packer = new Packer(
+      (channel, frame, bytes, sent) => {
+        traffic.sent(bytes)
+        publisher.publish(channel, frame, bytes, sent)
+      },
+      (channel, defect) => threw(channel, defect)
+    )
+    const takesPacks = settings.maxFrameBytes >= Pack.maxBytes
+    const give = (channel: string, frame: string, sent: Sent, pack = false) => {
+      if (pack && takesPacks && frame.length <= Pack.maxFrameLength) {
+        if (isFull(frame.length)) return guarded(channel, sent)(overloaded, 0)
+        return packer.add(channel, frame, sent)
+      }
       const bytes = Buffer.byteLength(frame)
-      if (publisher.bytesInFlight() + bytes > settings.maxBytesInFlight) return sent(overloaded, 0)
+      if (isFull(bytes)) return guarded(channel, sent)(overloaded, 0)
+      packer.before(channel)
       traffic.sent(bytes)
-      publisher.commandWhenUp("publish", [channel, frame], bytes, (error, reply) =>
-        sent(error, typeof reply === "number" ? reply : 0)
-      )
+      publisher.publish(channel, frame, bytes, sent)
     }
-    const threw = Thrown.make(log)
+    const isFull = (more: number) => publisher.bytesInFlight() + packer.length + more > settings.maxBytesInFlight
+    // The link does the same for what it was given.
+    const guarded =
+      (channel: string, sent: Sent): Sent =>
+      (error, receivers) => {
+        try {
+          sent(error, receivers)
+        } catch (defect) {
+          threw(channel, defect)
+        }
+      }
     const subscriptions = RedisSubscriptions.make(settings, subscriber, {
       refused: (error) => log(Effect.logWarning(`Redis: ${error.message}. Tried again until it is allowed`)),
       changed: () => health.refused(subscriptions.refusal()),
@@ -235,20 +264,30 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
         },
         ordered: true,
         patterns: true,
-        maxFrameBytes: settings.maxFrameBytes
+        maxFrameBytes: settings.maxFrameBytes,
+        packs: takesPacks
       },
-      send: (channel, frame, sent) => {
-        const done: Sent = (error, receivers) => {
-          try {
-            sent(error, receivers)
-          } catch (defect) {
-            threw(channel, defect)
-          }
-        }
-        if (!publisher.isUp() && held.hold(channel, frame, Buffer.byteLength(frame), done)) return
-        give(channel, frame, done)
+      send: (channel, frame, sent, pack) => {
+        if (publisher.isUp()) return give(channel, frame, sent, pack)
+        const done = guarded(channel, sent)
+        if (!held.hold(channel, frame, Buffer.byteLength(frame), done)) give(channel, frame, done)
       },
       subscribe: subscriptions.subscribe,
+      claim: (key, ttlMillis, done) =>
+        publisher.commandWhenUp(
+          "set",
+          [key, "1", "PX", String(Math.max(1, Math.round(ttlMillis))), "NX"],
+          0,
+          (error, reply) => {
+            try {
+              done(error, error === undefined && reply !== null)
+            } catch (defect) {
+              threw(key, defect)
+            }
+          }
+        ),
+      // A connection is served in order: what it was given before stands before the answer.
+      barrier: (done) => subscriber.commandWhenUp("ping", ["fiberbus"], 0, (error) => done(error === undefined)),
       get state() {
         return health.state()
       },

@@ -35,6 +35,10 @@ export interface Capabilities {
   readonly patterns: boolean
   /** Largest frame in bytes, both ways: `send` is never given more, receivers drop more. */
   readonly maxFrameBytes: number
+  /** All who can be reached are in this process, and frames don't get lost: who is silent is there all the same. Absent is false. */
+  readonly inProcess?: boolean
+  /** Several frames may travel as one, where `send` allows it. Absent is false: that is ignored. */
+  readonly packs?: boolean
 }
 
 /** A channel by its exact name, or all channels that match a Redis glob (`*`, `?`, `[…]`). */
@@ -47,6 +51,9 @@ export type Receive = (frame: Frame, channel: string) => void
 
 /** Called exactly once per `send`: with the receivers count, or with the error. */
 export type Sent = (error: TransportError | undefined, receivers: number) => void
+
+/** Called exactly once per claim: whether it was won, or why nobody knows. */
+export type Claimed = (error: TransportError | undefined, won: boolean) => void
 
 /** The kinds a transport's failure comes in; each has its own advice in `hint`. */
 export const TransportErrorKind = Schema.Literals([
@@ -107,8 +114,11 @@ export class Transport extends Context.Service<
     /**
      * Hands a frame over for sending. Returns at once, never throws, and calls `sent` exactly once, possibly before
      * it returns and always within a limit of the adapter's own, whatever the link does. Nothing is sent twice.
+     *
+     * `pack`: the frame is a JSON object, and whoever hears the channel takes several in one frame, as an array (`wire/Pack`). Their
+     * order stays, and each gets its `sent`, with the receivers of them all.
      */
-    readonly send: (channel: string, frame: string, sent: Sent) => void
+    readonly send: (channel: string, frame: string, sent: Sent, pack?: boolean) => void
     /**
      * Subscribes for as long as the Scope is open. Succeeds when the broker has confirmed: every frame sent after that
      * reaches `receive` while the link is up. Any number of subscriptions may name the same target; each gets each
@@ -122,6 +132,17 @@ export class Transport extends Context.Service<
      * return quickly and never throw. Users take {@link states}.
      */
     readonly watch: (watcher: (state: LinkState) => void) => () => void
+    /**
+     * Claims a key for so many milliseconds: of all that claim it meanwhile, over this broker, one wins. Returns at once, never throws, and
+     * calls `done` exactly once, within a limit of the adapter's own. Where it is absent, requests that reach several replicas of a
+     * service are handled by each of them.
+     */
+    readonly claim?: (key: string, ttlMillis: number, done: Claimed) => void
+    /**
+     * Calls back when every frame that the broker had given out to this process by then has come to its receivers: `true`. `false` where
+     * that cannot be told, as the link is down. Exactly once, within a limit of the adapter's own.
+     */
+    readonly barrier?: (done: (passed: boolean) => void) => void
     /** What calls do that begin while the link is down: wait for it within these limits, or fail at once if there are none. */
     readonly whileDown: WhileDown | undefined
   }

@@ -9,9 +9,20 @@ export const maxReplyToBytes = 256
 /** Requests to a service. Source: Daebus subscribes every process of a service to its bare name. */
 export const service = (prefix: string, serviceName: string): string => prefix + serviceName
 
-/** What callers say about requests on their way to one process of a service; see `wire/Control`. */
+/** Requests to one process of a service, and what callers say about those on their way; see `wire/Control`. */
 export const instance = (prefix: string, serviceName: string, by: string): string =>
   `${prefix}${serviceName}.instance:${by}`
+
+/** Which processes serve a service; see `wire/Presence`. */
+export const instances = (prefix: string, serviceName: string): string => `${prefix}${serviceName}.instances`
+
+/** True for the channel that a request to a service is sent on: the service's own, or that of one of its processes. */
+export const leadsTo = (channel: string, serviceChannel: string): boolean =>
+  channel === serviceChannel || channel.startsWith(`${serviceChannel}.instance:`)
+
+/** The key by which one of several processes has a request for itself. A digest, so that it tells nothing of the request. */
+export const claim = (prefix: string, serviceName: string, digest: string): string =>
+  `${prefix}fiberbus:claim:${serviceName}:${digest}`
 
 /** Answers to requests that name no channel for them, where a service is told to send those. Source: Daebus. */
 export const unaddressed = (prefix: string, serviceName: string): string => `${prefix}${serviceName}.responses`

@@ -11,7 +11,7 @@ export interface JsonObject {
 }
 
 /** Why a frame was not read. */
-export type MalformedReason = "TooLarge" | "NotUtf8" | "TooDeep" | "NotJson" | "NotAnObject"
+export type MalformedReason = "TooLarge" | "NotUtf8" | "TooDeep" | "NotJson" | "NotAnObject" | "TooMany"
 
 /** A frame that is no message. There is one value per reason. */
 export class Malformed {
@@ -25,6 +25,7 @@ const tooLarge = new Malformed("TooLarge")
 const notUtf8 = new Malformed("NotUtf8")
 const tooDeep = new Malformed("TooDeep")
 const notJson = new Malformed("NotJson")
+const tooMany = new Malformed("TooMany")
 const notAnObject = new Malformed("NotAnObject")
 
 /**
@@ -51,26 +52,56 @@ export const isLarger = (text: string, maxBytes: number): boolean =>
  * Bare `NaN`, `Infinity` and `-Infinity`, which Python peers write, become the numbers they name.
  */
 export const parse = (frame: string | Uint8Array, maxBytes: number): JsonObject | Malformed => {
-  let text: string
-  if (typeof frame === "string") {
-    if (isLarger(frame, maxBytes)) return tooLarge
-    text = frame
-  } else {
-    if (frame.byteLength > maxBytes) return tooLarge
-    if (!isUtf8(frame)) return notUtf8
-    text = (Buffer.isBuffer(frame) ? frame : Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)).toString()
-  }
+  const text = textOf(frame, maxBytes)
+  if (typeof text !== "string") return text
   const value = parseText(text)
-  if (value instanceof Malformed) return value
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : notAnObject
+  return value instanceof Malformed ? value : asObject(value)
 }
+
+/**
+ * Reads a frame that may be a pack, an array of objects: each of these for itself, or one {@link Malformed} where nothing can be read.
+ * At most so many.
+ */
+export const parseEach = (
+  frame: string | Uint8Array,
+  maxBytes: number,
+  maxCount: number
+): JsonObject | Malformed | ReadonlyArray<JsonObject | Malformed> => {
+  const text = textOf(frame, maxBytes)
+  if (typeof text !== "string") return text
+  const value = parseAny(text)
+  if (value instanceof Malformed) return value
+  if (!Array.isArray(value)) return isTooDeepFor(text, value) ? tooDeep : asObject(value)
+  if (value.length === 0) return notAnObject
+  if (value.length > maxCount) return tooMany
+  for (let i = 0; i < value.length; i++) value[i] = isTooDeepFor(text, value[i]) ? tooDeep : asObject(value[i])
+  return value
+}
+
+const textOf = (frame: string | Uint8Array, maxBytes: number): string | Malformed => {
+  if (typeof frame === "string") return isLarger(frame, maxBytes) ? tooLarge : frame
+  if (frame.byteLength > maxBytes) return tooLarge
+  if (!isUtf8(frame)) return notUtf8
+  return (Buffer.isBuffer(frame) ? frame : Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength)).toString()
+}
+
+const asObject = (value: unknown): JsonObject | Malformed =>
+  typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : notAnObject
+
+// The parser needs no stack, and a walk over values takes a fraction of one over the text.
+const isTooDeepFor = (text: string, value: unknown): boolean => text.length > 2 * maxDepth && nestsTooDeep(value)
 
 /** Reads JSON text of any kind, with the same limit of nesting and the same three tokens. */
 export const parseText = (text: string): unknown => {
-  if (isTooDeep(text)) return tooDeep
+  const value = parseAny(text)
+  return !(value instanceof Malformed) && isTooDeepFor(text, value) ? tooDeep : value
+}
+
+const parseAny = (text: string): unknown => {
   try {
     return JSON.parse(text)
   } catch {
+    if (isTooDeep(text)) return tooDeep
     return text.includes("NaN") || text.includes("Infinity") ? parseLenient(text) : notJson
   }
 }

@@ -7,6 +7,7 @@
 
 import type { JsonObject } from "./Codec.ts"
 import * as Codec from "./Codec.ts"
+import * as Pack from "./Pack.ts"
 
 /** Longest request id that is echoed, in characters of its JSON text. */
 export const maxIdLength = 256
@@ -27,6 +28,12 @@ export interface Extension {
   readonly credit?: number | undefined
   /** The caller answers questions. */
   readonly answers?: true | undefined
+  /** Which sending of the attempt it is, from 2 on: the processes it went to before have not begun it. Absent is 1. */
+  readonly route?: number | undefined
+  /** Tells one one-way message from another. */
+  readonly id?: string | undefined
+  /** How many answers the caller takes in one frame (see `wire/Pack`). */
+  readonly packs?: number | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -49,6 +56,12 @@ export interface Request {
   readonly credit: number | undefined
   /** Whether it answers questions. */
   readonly answers: boolean
+  /** Which sending of the attempt it is. 1 from Daebus callers. */
+  readonly route: number
+  /** Tells a one-way message of a fiberbus caller from another. */
+  readonly oneWayId: string | undefined
+  /** Whether its answers may share frames with others. */
+  readonly packs: boolean
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -70,22 +83,37 @@ export const readRequest = (raw: JsonObject): Request | RequestProblem => {
  * read as such is one all the same; it just cannot be answered.
  */
 export const readBroadcast = (raw: JsonObject): Request => {
-  const read = readAddressed("", raw)
-  return typeof read !== "string"
-    ? read
-    : {
-        action: "",
-        payload: readPayload(raw, false),
-        replyTo: undefined,
-        requestId: null,
-        timeoutMillis: undefined,
-        headers: noHeaders,
-        attempt: 1,
-        traceparent: undefined,
-        credit: undefined,
-        answers: false,
-        raw
-      }
+  // Most say nothing but their content.
+  const read =
+    raw["reply_to"] === undefined && raw["request_id"] === undefined && raw["fiberbus"] === undefined
+      ? undefined
+      : readAddressed("", raw)
+  return read !== undefined && typeof read !== "string" ? read : new Unaddressed(raw, read === undefined)
+}
+
+class Unaddressed implements Request {
+  readonly action = ""
+  readonly replyTo = undefined
+  readonly requestId = null
+  readonly timeoutMillis = undefined
+  readonly headers = noHeaders
+  readonly attempt = 1
+  readonly traceparent = undefined
+  readonly credit = undefined
+  readonly answers = false
+  readonly packs = false
+  readonly route = 1
+  readonly oneWayId = undefined
+  readonly raw: JsonObject
+  private readonly oneWay: boolean
+  constructor(raw: JsonObject, oneWay: boolean) {
+    this.raw = raw
+    this.oneWay = oneWay
+  }
+  // Listeners take the whole message; few ask for this.
+  get payload() {
+    return readPayload(this.raw, this.oneWay)
+  }
 }
 
 const readAddressed = (action: string, raw: JsonObject): Request | RequestProblem => {
@@ -107,6 +135,9 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     traceparent: extension?.traceparent,
     credit: extension?.credit,
     answers: extension?.answers ?? false,
+    route: extension?.route ?? 1,
+    oneWayId: extension?.id,
+    packs: extension !== undefined && Pack.isTaken(extension.packs),
     raw
   }
 }
@@ -138,7 +169,10 @@ const fieldsBeside = (raw: JsonObject): JsonObject =>
 const readExtension = (raw: JsonObject): Extension | undefined => {
   const value = raw["fiberbus"]
   if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt, traceparent, credit, answers } = value as Record<string, unknown>
+  const { timeout_ms, headers, attempt, traceparent, credit, answers, route, id, packs } = value as Record<
+    string,
+    unknown
+  >
   return {
     v: 1,
     timeout_ms: isTime(timeout_ms) ? timeout_ms : undefined,
@@ -147,7 +181,10 @@ const readExtension = (raw: JsonObject): Extension | undefined => {
     traceparent: typeof traceparent === "string" ? traceparent : undefined,
     // Without a time nobody would notice that a caller which no longer gives any has gone.
     credit: isPositive(credit) && isTime(timeout_ms) ? credit : undefined,
-    answers: answers === true ? true : undefined
+    answers: answers === true ? true : undefined,
+    route: isPositive(route) ? route : undefined,
+    id: typeof id === "string" && id.length <= maxIdLength ? id : undefined,
+    packs: isPositive(packs) ? packs : undefined
   }
 }
 
@@ -192,8 +229,10 @@ const writeExtension = (extension: Extension): string =>
   extension.attempt === undefined &&
   extension.credit === undefined &&
   extension.answers === undefined &&
+  extension.route === undefined &&
+  extension.id === undefined &&
   extension.timeout_ms !== undefined
-    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${
+    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${extension.packs === undefined ? "" : `,"packs":${extension.packs}`}${
         extension.traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(extension.traceparent)}`
       }}`
     : JSON.stringify(extension)
@@ -226,6 +265,8 @@ export interface ReplyExtension {
   readonly alive?: true | undefined
   /** Which attempt it answers, from 2 on: each counts its steps for itself. Absent is 1. */
   readonly attempt?: number | undefined
+  /** In a refusal of a process that had the request for itself: which sending of the attempt, from 1 on. Nobody else has it. */
+  readonly route?: number | undefined
 }
 
 /** Reads a reply as Daebus does: every JSON object is one. */
@@ -243,8 +284,8 @@ export const readReply = (raw: JsonObject): Reply => {
 
 const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
   if (typeof value !== "object" || value === null) return undefined
-  const { alive, ask, attempt, by, packed, seq, v } = value as Record<string, unknown>
-  if (v !== 1 || typeof by !== "string" || !isInstance.test(by) || !isCount(seq)) return undefined
+  const { alive, ask, attempt, by, packed, route, seq, v } = value as Record<string, unknown>
+  if (v !== 1 || !isInstance(by) || !isCount(seq)) return undefined
   return {
     v,
     by,
@@ -252,12 +293,16 @@ const readReplyExtension = (value: unknown): ReplyExtension | undefined => {
     packed: packed === true ? true : undefined,
     ask: readAsk(ask),
     alive: alive === true ? true : undefined,
-    attempt: isPositive(attempt) ? attempt : undefined
+    attempt: isPositive(attempt) ? attempt : undefined,
+    route: isPositive(route) ? route : undefined
   }
 }
 
 // It becomes part of a channel's name.
-const isInstance = /^[\w-]{1,64}$/
+const instanceName = /^[\w-]{1,64}$/
+
+/** True for what may name a process among those that serve the same. */
+export const isInstance = (value: unknown): value is string => typeof value === "string" && instanceName.test(value)
 
 const readAsk = (value: unknown): ReplyExtension["ask"] => {
   if (typeof value !== "object" || value === null) return undefined

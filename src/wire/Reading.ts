@@ -3,14 +3,16 @@ import { Buffer, isUtf8 } from "node:buffer"
 import * as Codec from "./Codec.ts"
 import * as Control from "./Control.ts"
 import * as Envelope from "./Envelope.ts"
+import * as Pack from "./Pack.ts"
+import * as Presence from "./Presence.ts"
 import * as Printable from "./Printable.ts"
 
 /** What a frame turned out to be. `-` stands for what it has not. */
 export interface Reading {
-  readonly kind: "request" | "reply" | "control" | "message" | "garbage"
+  readonly kind: "request" | "reply" | "control" | "presence" | "message" | "garbage"
   /**
    * The action; of a reply `success`, `error`, `progress`, `question` or `alive`; of a caller's word on the way `cancel`, `credit`
-   * or `answer`; of garbage why it could not be read.
+   * or `answer`; of a word about which processes serve `here`, `gone`, `who`, `probe` or `up`; of garbage why it could not be read.
    */
   readonly what: string
   readonly id: string
@@ -23,7 +25,16 @@ export interface Reading {
 export const size = (frame: string | Uint8Array): number =>
   typeof frame === "string" ? Codec.byteLength(frame) : frame.byteLength
 
-/** Reads any frame as a bystander does. Total. */
+/** The frames that a pack is made of; what is no pack is one frame, as it is. Total. */
+export const split = (frame: string | Uint8Array, maxFrameBytes: number): ReadonlyArray<string | Uint8Array> => {
+  // Most are none.
+  if (typeof frame === "string" ? !frame.startsWith("[") : frame[0] !== 0x5b) return [frame]
+  const all = Codec.parseEach(frame, maxFrameBytes, Pack.maxCount)
+  if (!Array.isArray(all) || all.some((one) => one instanceof Codec.Malformed)) return [frame]
+  return all.map((one) => JSON.stringify(one))
+}
+
+/** Reads any frame but a pack as a bystander does. Total. */
 export const read = (frame: string | Uint8Array, maxFrameBytes: number): Reading => {
   const raw = Codec.parse(frame, maxFrameBytes)
   if (raw instanceof Codec.Malformed) return garbage(raw.reason, frame)
@@ -51,6 +62,13 @@ export const read = (frame: string | Uint8Array, maxFrameBytes: number): Reading
     const what = _tag.toLowerCase()
     const payload = _tag === "Credit" ? control.until : _tag === "Answer" ? control.answer : {}
     return { kind: "control", what, id: requestId, payload, fields: { control: what, id: requestId, message: raw } }
+  }
+  const presence = Presence.read(raw)
+  if (presence !== undefined) {
+    const what = presence._tag.toLowerCase()
+    const id = "by" in presence ? presence.by : "-"
+    const payload = presence._tag === "Here" ? (presence.actions ?? []) : {}
+    return { kind: "presence", what, id, payload, fields: { presence: what, id, message: raw } }
   }
   return { kind: "message", what: "-", id: "-", payload: raw, fields: { message: raw } }
 }

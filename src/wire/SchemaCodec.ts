@@ -2,9 +2,11 @@
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaJITCompiler from "effect/schema/SchemaJITCompiler"
 import type { AnySchema } from "../contract/Action.ts"
+import * as Codec from "./Codec.ts"
 import { cut } from "./Envelope.ts"
 
 /**
@@ -14,7 +16,13 @@ import { cut } from "./Envelope.ts"
 export interface SchemaCodec<in out T> {
   readonly decode: (json: unknown) => Effect.Effect<T, Schema.SchemaError>
   readonly encode: (value: T) => Effect.Effect<unknown, Schema.SchemaError>
+  /** How deep its JSON nests at most, as far as the schema tells; absent or `Infinity` where it does not. */
+  readonly depth?: number
 }
+
+/** True when a value, with so many levels around it, nests deeper than frames may. Mostly its schema says that none does. */
+export const nestsTooDeep = (codec: { readonly depth?: number } | undefined, json: unknown, levels: number): boolean =>
+  (codec?.depth === undefined || codec.depth + levels > Codec.maxDepth) && Codec.nestsTooDeep(json, levels)
 
 const compiled = new WeakMap<AnySchema, SchemaCodec<any>>()
 
@@ -37,7 +45,7 @@ export const isVoid = (schema: AnySchema): boolean => schema.ast._tag === "Void"
 /** True for schemas without values: the part was left out of the contract. */
 export const isNever = (schema: AnySchema): boolean => schema.ast._tag === "Never"
 
-const voidCodec: SchemaCodec<any> = { decode: () => Exit.void, encode: () => Exit.succeed(null) }
+const voidCodec: SchemaCodec<any> = { decode: () => Exit.void, encode: () => Exit.succeed(null), depth: 0 }
 
 const compile = (schema: AnySchema): SchemaCodec<any> => {
   const json = Schema.toCodecJson(schema)
@@ -45,7 +53,38 @@ const compile = (schema: AnySchema): SchemaCodec<any> => {
   SchemaJITCompiler.enable(json.ast)
   const decode = Schema.decodeUnknownEffect(json)
   const encode = Schema.encodeUnknownEffect(json)
-  return { decode: contained(decode), encode: contained(encode) }
+  return { decode: contained(decode), encode: contained(encode), depth: depthOf(SchemaAST.toEncoded(json.ast)) }
+}
+
+const depthOf = (ast: SchemaAST.AST): number => {
+  switch (ast._tag) {
+    case "Objects":
+      return (
+        1 +
+        Math.max(
+          0,
+          ...ast.propertySignatures.map(({ type }) => depthOf(type)),
+          ...ast.indexSignatures.map(({ type }) => depthOf(type))
+        )
+      )
+    case "Arrays":
+      return 1 + Math.max(0, ...ast.elements.map(depthOf), ...ast.rest.map(depthOf))
+    case "Union":
+      return Math.max(0, ...ast.types.map(depthOf))
+    case "Null":
+    case "Undefined":
+    case "String":
+    case "Number":
+    case "Boolean":
+    case "Literal":
+    case "TemplateLiteral":
+    case "Enum":
+    case "Never":
+      return 0
+    default:
+      // Anything may be in it, itself among others.
+      return Number.POSITIVE_INFINITY
+  }
 }
 
 // A transformation of the user's that throws is a defect of this one value, not of the reader that met it.

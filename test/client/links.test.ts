@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import { CallError, Caller, Memory, Transport } from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
 import * as LinkState from "../../src/transport/LinkState.ts"
+import { isPresence } from "../scripted.ts"
 import { Users } from "../users.ts"
 
 const cut = new Transport.TransportError({
@@ -26,6 +27,7 @@ const make = Effect.fnUntraced(function* (whileDown?: Transport.WhileDown) {
   const transport = Transport.Transport.of({
     ...inner,
     send: (channel, frame, done) => {
+      if (isPresence(JSON.parse(frame))) return done(undefined, 1)
       Queue.offerUnsafe(sent, { channel, frame: JSON.parse(frame), sent: done })
     },
     get state() {

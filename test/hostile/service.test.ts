@@ -11,6 +11,7 @@ import { type Frame, type Receive, Transport } from "../../src/transport/Transpo
 import * as Channels from "../../src/wire/Channels.ts"
 import * as Codec from "../../src/wire/Codec.ts"
 import * as SchemaCodec from "../../src/wire/SchemaCodec.ts"
+import { isPresence } from "../scripted.ts"
 import * as Random from "./random.ts"
 
 afterEach(() => void vi.restoreAllMocks())
@@ -51,7 +52,7 @@ const setUp = (options?: Options, memoryOptions?: Memory.Options) =>
     const transport: Transport["Service"] = {
       ...memory,
       send: (channel, frame, sent) => {
-        said.push({ channel, frame })
+        if (!isPresence(JSON.parse(frame))) said.push({ channel, frame })
         memory.send(channel, frame, sent)
       },
       subscribe: (target, receive) => {
@@ -88,7 +89,8 @@ const setUp = (options?: Options, memoryOptions?: Memory.Options) =>
                 Effect.andThen(Queue.offer(waiting, id), Effect.as(Deferred.await(release), id))
               )
           },
-          options
+          // What is hit is answered on the spot, without a claim.
+          { delivery: "live", ...options }
         ),
         Listener.layer(News, (message) => Effect.sync(() => void heard.push(message)), options)
       ).pipe(Layer.provide(Layer.succeed(Transport, transport)), Layer.provide(Logger.layer([logger])))
@@ -258,7 +260,8 @@ describe("a service", () => {
         Buffer.from(good, "utf16le"),
         `\ufeff${good}`,
         good.slice(0, -1),
-        `[${good}]`,
+        `[[${good}]]`,
+        `[${Array.from({ length: 65 }, () => good).join()}]`,
         JSON.stringify(good),
         "",
         "null",
@@ -285,6 +288,12 @@ describe("a service", () => {
       ]) {
         assert.strictEqual(replyIn(bus.hit("target", frame)).status, "success")
       }
+      // A pack: what is wrong with one of its requests is nobody else's business.
+      const pack = [good, ask("", 1), good, "null", ask("echo", JSON.parse("[".repeat(64) + "]".repeat(64))), good]
+      assert.deepStrictEqual(
+        bus.hit("target", `[${pack.join()}]`).map(({ frame }) => JSON.parse(frame).status),
+        ["success", "success", "success"]
+      )
       yield* bus.assertAlive
     })
   )
@@ -720,7 +729,7 @@ describe("a caller", () => {
         (id: string) => `{"payload":${"[".repeat(70)}${"]".repeat(70)},"request_id":"${id}"}`,
         (id: string) => json({ payload: 1, request_id: id }).slice(0, -1),
         (id: string) => Buffer.concat([Buffer.from(json({ payload: 1, request_id: id })), Buffer.from([0xff])]),
-        (id: string) => `[${json({ payload: 1, request_id: id })}]`
+        (id: string) => `[[${json({ payload: 1, request_id: id })}]]`
       ]) {
         const call = yield* bus.start(bus.caller.any())
         bus.answer(spoil(call.id))

@@ -6,6 +6,7 @@ import { Cause, Effect, Exit, Fiber, Layer, Queue, Schema, Stream } from "effect
 import { TestClock } from "effect/testing"
 import { Action, Broadcast, Caller, Handlers, Listener, Memory, Request, Response, Service, Topic } from "fiberbus"
 import { Transport } from "../../src/transport/Transport.ts"
+import * as Scripted from "../scripted.ts"
 
 interface Fixture {
   readonly name: string
@@ -73,7 +74,7 @@ interface Note {
 
 const partial = { final: false }
 
-const served = (notes: Queue.Queue<Note>) =>
+const served = (notes: Queue.Queue<Note>, delivery?: Action.Delivery) =>
   Layer.mergeAll(
     Handlers.layer(
       Fixed,
@@ -100,7 +101,7 @@ const served = (notes: Queue.Queue<Note>) =>
         note: () =>
           Effect.flatMap(Request.current, ({ payload, raw }) => Effect.as(Queue.offer(notes, { payload, raw }), {}))
       },
-      { replyTo: "any", unaddressed: "responses" }
+      { replyTo: "any", unaddressed: "responses", ...(delivery === undefined ? undefined : { delivery }) }
     ),
     Listener.layer(In, (got) => Broadcast.publish(Out, { by: serviceName, got })),
     Listener.layer(Ask, () => Effect.flatMap(Request.current, ({ payload }) => Response.send({ heard: payload })), {
@@ -131,7 +132,8 @@ const setUp = Effect.gen(function* () {
   const heard = yield* Queue.unbounded<Heard>()
   const notes = yield* Queue.unbounded<Note>()
   yield* memory.subscribe({ _tag: "Pattern", pattern: "*" }, (frame, channel) => {
-    if (!ownChannels.has(channel)) Queue.offerUnsafe(heard, { channel, message: JSON.parse(String(frame)) })
+    if (ownChannels.has(channel) || channel.endsWith(".instances")) return
+    Queue.offerUnsafe(heard, { channel, message: JSON.parse(String(frame)) })
   })
   yield* Layer.build(Layer.provide(served(notes), Layer.succeed(Transport, transport)))
   let probes = 0
@@ -314,13 +316,13 @@ describe("frames to a service or listener", () => {
     })
   )
 
-  it.effect("are answered by every replica; the caller takes the first", () =>
+  it.effect("are answered by every replica where all are to handle them; the caller takes the first", () =>
     Effect.gen(function* () {
       const [request, ...answers] = cases.get(replicas)!
       const broker = Memory.makeBroker()
       const notes = yield* Queue.unbounded<Note>()
       for (let replica = 0; replica < 2; replica++) {
-        yield* Layer.build(Layer.provide(served(notes), Memory.layerOptions({ broker })))
+        yield* Layer.build(Layer.provide(served(notes, "live"), Memory.layerOptions({ broker })))
       }
       const heard = yield* Queue.unbounded<Heard>()
       const transport = Memory.make({ broker })
@@ -331,6 +333,26 @@ describe("frames to a service or listener", () => {
       for (const answer of answers) assert.deepStrictEqual(yield* Queue.take(heard), strictOf(answer))
       const caller = yield* Effect.provideService(Caller.make(Fixed), Transport, transport)
       for (let i = 1; i <= 20; i++) assert.deepStrictEqual(yield* caller.add({ a: i, b: 1 }), { sum: i + 1 })
+      assert.strictEqual(yield* Queue.size(heard), 0)
+    })
+  )
+
+  it.effect("are answered once, however many replicas there are", () =>
+    Effect.gen(function* () {
+      const [request, answer] = cases.get(replicas)!
+      const broker = Memory.makeBroker()
+      const notes = yield* Queue.unbounded<Note>()
+      for (let replica = 0; replica < 3; replica++) {
+        yield* Layer.build(Layer.provide(served(notes), Memory.layerOptions({ broker })))
+      }
+      const heard = yield* Queue.unbounded<Heard>()
+      const transport = Memory.make({ broker })
+      yield* transport.subscribe({ _tag: "Channel", channel: answer!.channel }, (frame, channel) => {
+        Queue.offerUnsafe(heard, { channel, message: JSON.parse(String(frame)) })
+      })
+      transport.send(request!.channel, request!.raw!, () => {})
+      assert.deepStrictEqual(yield* Queue.take(heard), strictOf(answer!))
+      yield* Scripted.turns()
       assert.strictEqual(yield* Queue.size(heard), 0)
     })
   )
@@ -443,7 +465,8 @@ describe("answers to a caller", () => {
           const transport = Memory.make()
           const requests = yield* Queue.unbounded<{ readonly reply_to: string; readonly request_id: string }>()
           yield* transport.subscribe({ _tag: "Channel", channel: called }, (frame) => {
-            Queue.offerUnsafe(requests, JSON.parse(String(frame)))
+            const message = JSON.parse(String(frame))
+            if (!Scripted.isPresence(message)) Queue.offerUnsafe(requests, message)
           })
           const caller = yield* Effect.provideService(call[kind], Transport, transport)
           for (const name of answerCases) {
@@ -511,7 +534,9 @@ describe("answers to a caller", () => {
       const caller = yield* Effect.provideService(Caller.make(Typed), Transport, transport)
       let answers: ReadonlyArray<object> = []
       yield* transport.subscribe({ _tag: "Channel", channel: called }, (frame) => {
-        const { reply_to, request_id } = JSON.parse(String(frame))
+        const message = JSON.parse(String(frame))
+        if (Scripted.isPresence(message)) return
+        const { reply_to, request_id } = message
         for (const answer of answers) transport.send(reply_to, JSON.stringify({ ...answer, request_id }), () => {})
       })
       const ended = (...sent: ReadonlyArray<object>) => {
@@ -557,7 +582,10 @@ describe("frames of ours", () => {
     const transport = Memory.make()
     const frames: Array<readonly [channel: string, frame: string]> = []
     yield* transport.subscribe({ _tag: "Pattern", pattern: "*" }, (frame, channel) => {
-      frames.push([channel.replaceAll(uuid, "<uuid>"), String(frame).replaceAll(uuid, "<uuid>")])
+      if (Scripted.isPresence(JSON.parse(String(frame)))) return
+      // The same on the channel of the one process as on the service's.
+      const name = channel.replace(/\.instance:.*/, "").replaceAll(uuid, "<uuid>")
+      frames.push([name, String(frame).replaceAll(uuid, "<uuid>")])
     })
     const bus = Layer.succeed(Transport, transport)
     yield* Layer.build(
@@ -626,8 +654,8 @@ describe("frames of ours", () => {
         ),
         ["golden", `${head("nothing")},"payload":{},${id(7)},${extension}}`],
         answer("success", "null", 7),
-        ["golden", '{"action":"nothing","service":"golden","payload":{},"fiberbus":{"v":1}}'],
-        ["golden", '{"action":"ask","service":"golden","payload":{"key":"k1"},"fiberbus":{"v":1}}'],
+        ["golden", '{"action":"nothing","service":"golden","payload":{},"fiberbus":{"v":1,"id":"<uuid>"}}'],
+        ["golden", '{"action":"ask","service":"golden","payload":{"key":"k1"},"fiberbus":{"v":1,"id":"<uuid>"}}'],
         ["user_events", '{"type":"user_registered","at":"1970-01-01T00:00:00.000Z"}']
       ])
     })

@@ -10,12 +10,14 @@ export interface Child {
   readonly lines: ReadonlyArray<string>
   /** Waits for a line. */
   readonly said: (line: string) => Effect.Effect<void>
+  /** Waits until it has ended by itself. */
+  readonly ended: Effect.Effect<void>
   /** Sends a signal; SIGKILL succeeds when the process is gone. */
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
 }
 
 /** Starts `test/resilience/worker.ts` in a role. */
-export const make = (role: "serve" | "call", url: string): Effect.Effect<Child, never, Scope.Scope> =>
+export const make = (role: "serve" | "replica" | "call", url: string): Effect.Effect<Child, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(() =>
@@ -46,6 +48,10 @@ export const make = (role: "serve" | "call", url: string): Effect.Effect<Child, 
             watcher()
             return Effect.sync(() => watchers.delete(watcher))
           }),
+        ended: Effect.callback<void>((resume) => {
+          if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+          child.once("close", () => resume(Effect.void))
+        }),
         signal: (signal) => (signal === "SIGKILL" ? end(child, signal) : Effect.sync(() => void child.kill(signal)))
       }
     }

@@ -1,5 +1,6 @@
 /**
- * A process of its own for tests that kill, freeze and block it: `worker.ts serve URL` or `worker.ts call URL`.
+ * A process of its own for tests that kill, freeze and block it: `worker.ts serve URL`, `worker.ts call URL`, or `worker.ts replica URL`,
+ * which serves with more slots than a test fills.
  *
  * `serve` runs the service below; `call` asks the service `endless` for its stream. Each line of output is one event.
  */
@@ -18,23 +19,24 @@ export class Endless extends Service.make("endless", Action.make("count", { prog
 
 const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
 
-const serve = Layer.effectDiscard(say("ready")).pipe(
-  Layer.provide(
-    Handlers.layer(
-      Worker,
-      {
-        work: ({ id, millis }) =>
-          say(`ran ${id}`).pipe(Effect.andThen(Effect.sleep(millis)), Effect.as({ pid: process.pid })),
-        // The whole process stands still, as by an endless loop; the others of its name do not.
-        block: ({ millis, pid }) =>
-          Effect.sync(() => {
-            if (pid === process.pid) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
-          })
-      },
-      { concurrency: 2 }
+const serve = (concurrency: number) =>
+  Layer.effectDiscard(say("ready")).pipe(
+    Layer.provide(
+      Handlers.layer(
+        Worker,
+        {
+          work: ({ id, millis }) =>
+            say(`ran ${id}`).pipe(Effect.andThen(Effect.sleep(millis)), Effect.as({ pid: process.pid })),
+          // The whole process stands still, as by an endless loop; the others of its name do not.
+          block: ({ millis, pid }) =>
+            Effect.sync(() => {
+              if (pid === process.pid) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
+            })
+        },
+        { concurrency }
+      )
     )
   )
-)
 
 const call = Layer.effectDiscard(
   Effect.gen(function* () {
@@ -46,6 +48,6 @@ const call = Layer.effectDiscard(
 if (process.argv[1] === import.meta.filename) {
   const [role, url = ""] = process.argv.slice(2)
   const transport = RedisPubSub.layer({ url, commandTimeout: "500 millis" })
-  const program = Layer.provide(role === "call" ? call : serve, transport)
+  const program = Layer.provide(role === "call" ? call : serve(role === "replica" ? 500 : 2), transport)
   NodeRuntime.runMain(Layer.launch(Layer.provide(program, Logger.layer([]))))
 }

@@ -17,12 +17,12 @@ const Users = Service.make(
 )
 const Events = Topic.make("user_events", { type: Schema.String })
 
-const UsersLive = Handlers.layer(Users, {
-  count: (_, { progress }) => Effect.as(progress({ n: 1 }), 2)
-})
+const serving = (options?: Parameters<typeof Handlers.layer>[2]) =>
+  Handlers.layer(Users, { count: (_, { progress }) => Effect.as(progress({ n: 1 }), 2) }, options)
+const UsersLive = serving()
 
 /** A connection as one of the roles. */
-const as = (role: "service" | "caller" | "listener" | "publisher") =>
+const as = (role: "service" | "live" | "caller" | "listener" | "publisher") =>
   Layer.unwrap(
     Effect.map(RedisServer.RedisServer, ({ host, port }) =>
       RedisPubSub.layer({ host, port, username: role, password: `${role}-password` })
@@ -47,7 +47,7 @@ const subscribing = (channel: string) =>
 it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
-    ["service", "caller", "listener", "publisher", "leases"]
+    ["service", "caller", "live", "listener", "publisher", "leases"]
   )
 })
 
@@ -63,6 +63,16 @@ describe("under the least privileges", () => {
         assert.deepStrictEqual(steps, [1])
         assert.strictEqual(yield* users.count.send(), 1)
       }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
+    )
+
+    it.effect("a service that may not claim requests is told so when it begins, and may serve live", () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.provide(UsersLive, as("live")))))
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+        assert.include(String(error), 'delivery: "live"')
+        const users = yield* Caller.make(Users)
+        assert.strictEqual(yield* users.count(), 2)
+      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
     )
 
     it.effect("a listener hears and a publisher publishes", () =>
@@ -127,7 +137,7 @@ describe("under the least privileges", () => {
     it.effect("nobody touches keys, scripts or the server", () =>
       Effect.gen(function* () {
         const { command } = yield* RedisServer.RedisServer
-        for (const role of ["service", "caller", "listener", "publisher"]) {
+        for (const role of ["service", "caller", "live", "listener", "publisher"]) {
           for (const words of [
             ["GET", "key"],
             ["SET", "key", "1"],

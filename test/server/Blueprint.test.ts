@@ -153,15 +153,28 @@ describe("A blueprint", () => {
         }
       }
       yield* Effect.provideService(bothSides, Transport.Transport, counting)
-      assert.deepStrictEqual(channels.map((channel) => channel.replace(/^caller:.*/, "caller")).sort(), [
+      const named = channels.map((channel) =>
+        channel.replace(/^caller:.*/, "caller").replace(/instance:.*/, "instance")
+      )
+      assert.deepStrictEqual([...new Set(named)].sort(), [
         "caller",
         "created",
         "users",
+        "users.instance",
+        "users.instances",
         "v2.created",
         "v2.users",
+        "v2.users.instance",
+        "v2.users.instances",
         "v3.created",
-        "v3.users"
+        "v3.users",
+        "v3.users.instance",
+        "v3.users.instances"
       ])
+      assert.lengthOf(
+        named.filter((name) => name === "caller"),
+        1
+      )
     })
   )
 

@@ -578,7 +578,7 @@ describe("A layer that closes", () => {
         const { begun, pass } = yield* gate
         const { Live } = told({ [direction]: pass }, { grace: 1 })
         const close = yield* build(Live.pipe(Layer.provide(Log)))
-        const replies = yield* request("short", { action: "go", payload: { text: "a" } })
+        const replies = yield* request("short", { action: "go", payload: { text: "a" }, request_id: direction })
         yield* Queue.take(begun)
         yield* close
         const { payload } = yield* Queue.take(replies)

@@ -4,8 +4,16 @@ import { Broadcast, Caller, Flow, Listener, Memory, Topic, Transport } from "fib
 import * as Scripted from "../scripted.ts"
 import { Users, UsersLive } from "../users.ts"
 
-/** Runs, and gives the lines of the log at level Debug, ids and the inbox' name left out. */
+/** Runs, and gives the lines of the log at level Debug; ids, names of inboxes and processes, and words of presence left out. */
 const flowing = <A, E>(
+  flow: Layer.Layer<Transport.Transport, any, Transport.Transport>,
+  effect: Effect.Effect<A, E, Transport.Transport>
+) =>
+  Effect.map(flowingAll(flow, effect), (lines) =>
+    lines.filter((line) => !/ presence /.test(line)).map((line) => line.replace(/\.instance:\S+/, ""))
+  )
+
+const flowingAll = <A, E>(
   flow: Layer.Layer<Transport.Transport, any, Transport.Transport>,
   effect: Effect.Effect<A, E, Transport.Transport>
 ) => {
@@ -63,6 +71,18 @@ describe("the message flow", () => {
     })
   )
 
+  it.effect("shows who says that it is there", () =>
+    Effect.gen(function* () {
+      const lines = yield* flowingAll(Flow.layer(), get)
+      for (const what of ["user_service.instances presence here", "user_service presence who"]) {
+        assert.isTrue(
+          lines.some((line) => line.startsWith(`fiberbus → ${what}`)),
+          what
+        )
+      }
+    })
+  )
+
   it.effect("names every kind of frame, and whatever else comes", () =>
     Effect.gen(function* () {
       const Events = Topic.make("events", { n: Schema.Finite })
@@ -116,7 +136,8 @@ describe("the message flow", () => {
         const users = yield* Caller.make(Users)
         yield* Effect.exit(users.ping())
       }).pipe(Effect.scoped, Effect.provide(flow), Effect.provide(Logger.layer([logger])))
-      assert.match(lines[1]!, /^fiberbus ✗ user_service request ping .* bytes, Unreachable$/)
+      const failed = lines.filter((line) => line.includes("✗"))
+      assert.match(failed[0]!, /^fiberbus ✗ user_service request ping .* bytes, Unreachable$/)
     })
   )
 

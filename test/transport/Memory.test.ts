@@ -18,7 +18,8 @@ describe("Memory", () => {
         receivers: "exact",
         ordered: true,
         patterns: true,
-        maxFrameBytes: 1_048_576
+        maxFrameBytes: 1_048_576,
+        inProcess: true
       })
     }).pipe(Effect.provide(Memory.layer))
   )

@@ -628,6 +628,50 @@ describe("RedisPubSub on a good link", () => {
       })
     )
 
+    it.effect("lets frames share one where they may, in order, each with its own word of it", () =>
+      Effect.gen(function* () {
+        const { url } = yield* RedisServer.RedisServer
+        const here = yield* RedisPubSub.make({ url })
+        assert.isTrue(here.capabilities.packs)
+        const { frames, until } = yield* listen(yield* RedisPubSub.make({ url }), "packed")
+        const told: Array<unknown> = []
+        const all = Deferred.makeUnsafe<void>()
+        const say = (frame: string, pack?: boolean) =>
+          here.send(
+            "packed",
+            frame,
+            (error, receivers) => {
+              told.push(error ?? [frame, receivers])
+              if (told.length === 6) Deferred.doneUnsafe(all, Exit.void)
+            },
+            pack
+          )
+        for (const n of [1, 2, 3]) say(`{"n":${n}}`, true)
+        say('{"n":4}')
+        say('{"n":5}', true)
+        say('"ü"', true)
+        yield* Deferred.await(all)
+        yield* until('[{"n":5},"ü"]')
+        assert.deepStrictEqual(frames, ['[{"n":1},{"n":2},{"n":3}]', '{"n":4}', '[{"n":5},"ü"]'])
+        assert.deepStrictEqual(
+          told,
+          ['{"n":1}', '{"n":2}', '{"n":3}', '{"n":4}', '{"n":5}', '"ü"'].map((frame) => [frame, 1])
+        )
+      })
+    )
+
+    it.effect("packs nothing for those who take only smaller frames", () =>
+      Effect.gen(function* () {
+        const { url } = yield* RedisServer.RedisServer
+        const here = yield* RedisPubSub.make({ url, maxFrameBytes: 32_767 })
+        assert.isFalse(here.capabilities.packs)
+        const { frames, until } = yield* listen(here, "single")
+        for (const n of [1, 2]) here.send("single", `{"n":${n}}`, () => {}, true)
+        yield* until('{"n":2}')
+        assert.deepStrictEqual(frames, ['{"n":1}', '{"n":2}'])
+      })
+    )
+
     it.effect("gives out the last frames before it closes", () =>
       Effect.gen(function* () {
         const { url } = yield* RedisServer.RedisServer

@@ -17,6 +17,36 @@ describe("SchemaCodec", () => {
     assert.notStrictEqual(SchemaCodec.make(schema), SchemaCodec.make(Schema.Struct({ a: Schema.String })))
   })
 
+  it("knows how deep values nest where the schema tells, and looks at them where it does not", () => {
+    interface Tree {
+      readonly children: ReadonlyArray<Tree>
+    }
+    const Tree: Schema.Codec<Tree> = Schema.Struct({ children: Schema.Array(Schema.suspend(() => Tree)) })
+    const A = Schema.Struct({
+      a: Schema.String,
+      b: Schema.optionalKey(Schema.Array(Schema.Struct({ c: Schema.Date })))
+    })
+    const depths: ReadonlyArray<readonly [Schema.Codec<any, any>, number]> = [
+      [Schema.String, 0],
+      [Schema.Struct({}), 1],
+      [A, 3],
+      [Schema.NullOr(A), 3],
+      [Schema.Tuple([Schema.Finite, A]), 4],
+      [Schema.Record(Schema.String, Schema.Array(Schema.Finite)), 2],
+      [Schema.HashMap(Schema.String, Schema.Finite), 2],
+      [Tree, Number.POSITIVE_INFINITY],
+      [Schema.Unknown, Number.POSITIVE_INFINITY],
+      [Schema.Struct({ a: Schema.Json }), Number.POSITIVE_INFINITY]
+    ]
+    for (const [schema, depth] of depths) assert.strictEqual(SchemaCodec.make(schema).depth, depth)
+    const deep = (depth: number): unknown => (depth === 0 ? 1 : [deep(depth - 1)])
+    const unknown = SchemaCodec.make(Schema.Unknown)
+    for (const codec of [unknown, undefined, { depth: 63 }, {}]) {
+      assert.isTrue(SchemaCodec.nestsTooDeep(codec, deep(64), codec?.depth === 63 ? 2 : 1))
+      assert.isFalse(SchemaCodec.nestsTooDeep(codec, deep(62), codec?.depth === 63 ? 2 : 1))
+    }
+  })
+
   it("answers at once where a schema does nothing asynchronous", () => {
     const codec = SchemaCodec.make(Schema.Struct({ at: Schema.Date, n: Schema.BigInt }))
     const decoded = codec.decode({ at: "1970-01-01T00:00:00.000Z", n: "12" })

@@ -113,8 +113,9 @@ class Attempts {
     if (this.number > 1) Observed.retried(this.settings, this.number, fiber)
     const outcome = Effect.callback<any, any>((resume) => {
       const attempt = new Attempt(this, resume)
+      const avoid = this.last?.target
       this.last = attempt
-      begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number })
+      begin(attempt, this.json, { ...this.settings, timeoutMillis: left, attempt: this.number, avoid })
       return Effect.sync(() => this.abandon(attempt))
     })
     const patience = fiber.getRef(Deadline.AttemptTimeout)

@@ -1,4 +1,5 @@
 /** One call, from its payload to its single outcome. */
+import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Stream from "effect/Stream"
@@ -6,9 +7,10 @@ import type * as Envelope from "../../wire/Envelope.ts"
 import type { CallError } from "../CallError.ts"
 import * as Answers from "./answers.ts"
 import * as Flow from "./flow.ts"
+import type { Instance } from "./members.ts"
 import { failure, type Method, type Outcome, type Settings } from "./method.ts"
 import * as Observed from "./observed.ts"
-import { begin, encoded, prepared, reasonOf, write } from "./request.ts"
+import { begin, channelOf, encoded, prepared, reasonOf, write } from "./request.ts"
 import { Waiting } from "./waiting.ts"
 
 /** Calls and waits for the result; steps on the way only show that the handler started. */
@@ -71,18 +73,40 @@ export const oneWay = (method: Method, payload: unknown, settings: Settings): Ef
 
 const sending = (method: Method, json: unknown, settings: Settings) =>
   Effect.callback<number, CallError>((resume) => {
-    const frame = write(method, method.headOfSend, undefined, json, settings)
+    const { choose, inbox, members } = method
+    const { instance, key } = settings
+    const frame = write(method, method.headOfSend, undefined, json, { ...settings, id: randomUUID() })
     if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
-    method.inbox.transport.send(method.channel, frame, (error, receivers) =>
-      resume(
-        error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(method, reasonOf(error), error.sent))
-      )
-    )
+    const { capabilities } = inbox.transport
+    const sendTo = (target: Instance | undefined) =>
+      inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, (error, receivers) => {
+        if (error !== undefined) return resume(Effect.fail(failure(method, reasonOf(error), error.sent)))
+        if (target === undefined || receivers > 0 || capabilities.receivers !== "exact") {
+          return resume(Effect.succeed(receivers))
+        }
+        // Nobody got it. Each of them is tried once, as it is known no more.
+        members!.router.gone(target)
+        if (instance !== undefined) return resume(Effect.succeed(receivers))
+        sendTo(members!.pick(choose, key, undefined))
+      })
+    sendTo(instance === undefined ? members?.pick(choose, key, undefined) : members?.find(instance))
   })
 
 /** A call that is one attempt. */
 class Once extends Waiting {
-  private counted = false
+  private counted: boolean
+
+  // One that goes without saying is not compiled away.
+  constructor(
+    method: Method,
+    timeoutMillis: number,
+    resume: (outcome: Outcome) => void,
+    flow: Flow.Flow | undefined,
+    inquiry: Answers.Inquiry | undefined
+  ) {
+    super(method, timeoutMillis, resume, flow, inquiry)
+    this.counted = false
+  }
 
   override onReply(reply: Envelope.Reply) {
     // Nobody takes the steps of others that have begun, of several processes of one name.

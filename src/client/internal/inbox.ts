@@ -1,6 +1,9 @@
 /** The process's private inbox on one transport: which calls wait for an answer, and what becomes of what arrives. */
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as RcMap from "effect/RcMap"
+import type * as Scope from "effect/Scope"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as LinkState from "../../transport/LinkState.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
@@ -10,6 +13,10 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
+import * as Presence from "../../wire/Presence.ts"
+import type { Instance } from "./members.ts"
+import * as Router from "./router.ts"
 
 /** Calls that one process may have in flight over one transport. */
 export const maxPending = 50_000
@@ -18,15 +25,27 @@ export const maxPending = 50_000
 export abstract class Pending extends TimerWheel.Entry {
   id = ""
   /** On the clock of the deadlines. */
-  deadline = 0
+  deadline: number
+  /** The process that the request was sent to, where it was sent to one alone. */
+  target: Instance | undefined
+  // One that goes without saying is not compiled away.
+  constructor() {
+    super()
+    this.deadline = 0
+    this.target = undefined
+  }
   /** False for an answer of another process than the one whose steps the call gets. */
   abstract accepts(reply: Envelope.Reply): boolean
   /** A step on the way. */
   abstract onStep(reply: Envelope.Reply): void
   /** The final answer; the call has left the table. */
   abstract onReply(reply: Envelope.Reply): void
-  /** What became of the request's own sending. The answer may have come before; then nothing is left to do. */
-  abstract onSent(error: TransportError | undefined, receivers: number): void
+  /** True where a final answer is none: the process has not begun, and the request goes elsewhere. */
+  abstract redirects(reply: Envelope.Reply): boolean
+  /** It has left the table. */
+  abstract onLeft(): void
+  /** The process that the request was sent to is gone, and its last words have come. */
+  abstract onTargetGone(error: TransportError): void
   /** No answer can come any more; the call has left the table. */
   abstract onLost(error: TransportError): void
   /** The link is up: the request, which was held, is to be sent with so much of its time left. */
@@ -38,6 +57,8 @@ export interface Inbox {
   readonly transport: Transport["Service"]
   /** Where answers are sent to. */
   readonly channel: string
+  /** How many of them may come in one frame; nothing where the transport sends none so. */
+  readonly packs: number | undefined
   /** Enters a call for so many milliseconds and gives it an id if it has none; nothing when the table is full. */
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
   /** True while answers cannot arrive: requests must be held. */
@@ -54,12 +75,18 @@ export interface Inbox {
   readonly now: () => number
   /** Calls that wait. */
   readonly size: () => number
+  /** Calls that wait for one process. */
+  readonly pendingOn: (target: Instance) => ReadonlyArray<Pending>
+  /** What is known of the processes of a service, for all who call it; kept until the Scope closes. */
+  readonly router: (service: string) => Effect.Effect<Router.Router, never, Scope.Scope>
 }
 
 const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const wheel = yield* TimerWheel.make
   const discards = yield* Discards.make("inbox")
   const channel = Channels.inbox(transport.prefix)
+  const random = yield* Random.Random
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const { maxFrameBytes } = transport.capabilities
   const pending = new Map<string, Pending>()
   const idPrefix = `${randomUUID()}-`
@@ -73,6 +100,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     if (!pending.delete(call.id)) return false
     wheel.remove(call)
     if (held.size > 0) release(call)
+    call.onLeft()
     return true
   }
 
@@ -138,24 +166,46 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   )
 
   // Before the first call can be made: an answer may be faster than the confirmation of its request.
-  yield* transport.subscribe({ _tag: "Channel", channel }, (frame) => {
-    const raw = Codec.parse(frame, maxFrameBytes)
+  const receive = Pack.each(maxFrameBytes, (raw) => {
     if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
     const reply = Envelope.readReply(raw)
     const call = reply.requestId === undefined ? undefined : pending.get(reply.requestId)
     if (call === undefined) {
+      const presence = reply.requestId === undefined ? Presence.read(raw) : undefined
+      if (presence?._tag === "Up") return heardOf(presence)
       // Late ones are usual: of calls that timed out, of replicas that answered second.
       return reply.requestId?.startsWith(idPrefix) ? discards.count("LateReply") : discards.note("UnknownReply")
     }
     if (!call.accepts(reply)) return discards.count("OtherReplica")
     if (!reply.final) return call.onStep(reply)
+    if (!reply.ok && call.redirects(reply)) return
     leave(call)
     call.onReply(reply)
+  })
+  yield* transport.subscribe({ _tag: "Channel", channel }, receive)
+
+  // It does not say of which service it is: one process may serve several.
+  const routers = new Set<Router.Router>()
+  const heardOf = (presence: Presence.Presence) => {
+    for (const router of routers) router.hear(presence)
+  }
+  const shared = yield* RcMap.make({
+    lookup: (key: string) =>
+      Effect.gen(function* () {
+        const [prefix = "", service = ""] = key.split("\n")
+        const router = yield* Router.open({ inbox, transport, wheel, discards, random, runFork }, prefix, service)
+        routers.add(router)
+        yield* Effect.addFinalizer(() => Effect.sync(() => routers.delete(router)))
+        return router
+      })
   })
 
   const inbox: Inbox = {
     transport,
+    pendingOn: (target) => [...pending.values()].filter((call) => call.target === target),
+    router: (service) => RcMap.get(shared, `${transport.prefix}\n${service}`),
     channel,
+    packs: transport.capabilities.packs && maxFrameBytes >= Pack.maxBytes ? Pack.maxCount : undefined,
     size: () => pending.size,
     now: wheel.now,
     leave,
@@ -186,9 +236,14 @@ const shared = PerTransport.make(make)
 export const inbox = Effect.flatMap(Transport, (transport) =>
   Effect.map(
     Effect.provideService(shared, Transport, Prefixed.rootOf(transport)),
-    (inbox): Inbox => (inbox.transport === transport ? inbox : { ...inbox, transport })
+    (inbox): Inbox => (inbox.transport === transport ? inbox : viewOf(inbox, transport))
   )
 )
+
+const viewOf = (inbox: Inbox, transport: Transport["Service"]): Inbox => {
+  const added = Prefixed.addedBy(transport)
+  return { ...inbox, transport, router: (service) => inbox.router(added + service) }
+}
 
 class Held extends TimerWheel.Entry {
   readonly end: () => void

@@ -7,10 +7,12 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import type * as Reason from "../../wire/Reason.ts"
 import type * as SchemaCodec from "../../wire/SchemaCodec.ts"
+import type { Choose } from "../Balance.ts"
 import { CallError, type CallErrorReason } from "../CallError.ts"
 import type { CallMetrics } from "../CallMetrics.ts"
 import type * as Answers from "./answers.ts"
 import type { Inbox } from "./inbox.ts"
+import type { Instance, Members } from "./members.ts"
 
 /** An action as a caller sees it, prepared once. Parts that a contract leaves out, or that has none, are absent. */
 export interface Method {
@@ -30,6 +32,12 @@ export interface Method {
   /** Items of an action that answers with a stream: its time is the longest silence. */
   readonly items: SchemaCodec.SchemaCodec<any> | undefined
   readonly asks: Answers.Codecs | undefined
+  /** The processes that take it, one for each request; nothing where all of them get every request. */
+  readonly members: Members | undefined
+  /** Which of them gets the next request. */
+  readonly choose: Choose
+  /** What a request belongs to, by its payload. */
+  readonly keyOf: ((payload: any) => string) | undefined
 }
 
 /** Prepares an action. */
@@ -57,6 +65,16 @@ export interface Settings {
   readonly answers: Answers.Answers | undefined
   /** Which attempt it is; absent is the first. */
   readonly attempt?: number
+  /** Which sending of the attempt it is; absent is the first. */
+  readonly route?: number
+  /** The process that an earlier attempt failed with: another one is better. */
+  readonly avoid?: Instance | undefined
+  /** What the request belongs to. */
+  readonly key?: string | undefined
+  /** The one process that it is for. */
+  readonly instance?: string | undefined
+  /** Tells a one-way message from others. */
+  readonly id?: string
   /** The call's own span, where it is traced. */
   readonly span?: Tracer.Span
   /** The span that the request belongs to, as it travels. */

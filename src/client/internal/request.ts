@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { Deadline } from "../../policy/Deadline.ts"
 import type { TransportError } from "../../transport/Transport.ts"
+import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -42,12 +43,15 @@ const encode = <A, E>(
   settings: Settings,
   then: (json: unknown, settings: Settings) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | CallError> => {
-  const unbegun = <X, E>(effect: Effect.Effect<X, E>) => (kind === "client" ? Observed.unbegun(method, effect) : effect)
   const deadline = fiber.getRef(Deadline)
   if (deadline !== undefined) {
     const left = Math.floor(deadline - method.inbox.now())
     if (left <= 0) {
-      return unbegun(Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis: 0 }), "no")))
+      return unbegun(
+        kind,
+        method,
+        Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis: 0 }), "no"))
+      )
     }
     if (left < settings.timeoutMillis) settings = { ...settings, timeoutMillis: left }
   }
@@ -60,10 +64,13 @@ const encode = <A, E>(
     Effect.mapError((error) => failure(method, new Reason.InvalidPayload(SchemaCodec.explain(error)), "no")),
     within(timeoutMillis, () => failure(method, new Reason.DeadlineExceeded({ timeoutMillis }), "no"))
   )
-  return Effect.flatMap(unbegun(encoding), (value) =>
+  return Effect.flatMap(unbegun(kind, method, encoding), (value) =>
     then(value, { ...settings, timeoutMillis: Math.max(0, Math.floor(end - method.inbox.now())) })
   )
 }
+
+const unbegun = <A, E>(kind: "client" | "producer", method: Method, effect: Effect.Effect<A, E>) =>
+  kind === "client" ? Observed.unbegun(method, effect) : effect
 
 // A schema that works asynchronously has the call's time, no more.
 export const within =
@@ -78,20 +85,33 @@ export const begin = (call: Call, json: unknown, settings: Settings) => {
   const { method } = call
   const full = method.inbox.enter(call, settings.timeoutMillis)
   if (full !== undefined) return call.failWith(full, "no")
-  if (!method.inbox.isDown()) return transmit(call, json, settings)
-  call.held = { json, settings }
+  call.json = json
+  call.settings = settings
+  if (!method.inbox.isDown()) return transmit(call, settings.timeoutMillis)
+  call.isHeld = true
   method.inbox.hold(call)
 }
 
-export const transmit = (call: Call, json: unknown, settings: Settings) => {
-  const { method } = call
+/** Sends the request of a call with so much of its time left: to one process of the service, or to all of them while none is known. */
+export const transmit = (call: Call, timeoutMillis: number) => {
+  const { json, method } = call
+  const settings = { ...call.settings!, timeoutMillis, route: call.route }
   const frame = write(method, method.headOfCall, call, json, settings)
   if (typeof frame === "string") {
-    return method.inbox.transport.send(method.channel, frame, (error, receivers) => call.onSent(error, receivers))
+    const target = call.choose()
+    const { route } = call
+    return method.inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, (error, receivers) => {
+      // The answer may have come before, and have sent it elsewhere.
+      if (call.route === route) call.onSent(error, receivers)
+    })
   }
   method.inbox.leave(call)
   call.failWith(frame, "no")
 }
+
+/** Where a request goes that has no process known to go to. */
+export const channelOf = (method: Method, { instance }: Settings) =>
+  instance === undefined ? method.channel : Channels.instance(method.inbox.transport.prefix, method.service, instance)
 
 /** The request's frame, or why it cannot be sent. */
 export const write = (
@@ -103,7 +123,7 @@ export const write = (
 ): string | CallErrorReason => {
   const { maxFrameBytes } = method.inbox.transport.capabilities
   // The envelope is one level. Whoever reads it would drop it, and the call would end by its deadline.
-  if (Codec.nestsTooDeep(json, 1)) {
+  if (SchemaCodec.nestsTooDeep(method.payload, json, 1)) {
     return new Reason.InvalidPayload({ path: [], expected: `a value nested at most ${Codec.maxDepth - 1} deep` })
   }
   const id = call?.id
@@ -116,7 +136,10 @@ export const write = (
       attempt: settings.attempt === 1 ? undefined : settings.attempt,
       traceparent: settings.traceparent,
       credit: call?.flow?.granted,
-      answers: call?.inquiry === undefined ? undefined : true
+      answers: call?.inquiry === undefined ? undefined : true,
+      route: settings.route === 1 ? undefined : settings.route,
+      id: call === undefined ? settings.id : undefined,
+      packs: id === undefined ? undefined : method.inbox.packs
     })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })

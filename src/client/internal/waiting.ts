@@ -17,14 +17,26 @@ import type { CallErrorReason } from "../CallError.ts"
 import type * as Answers from "./answers.ts"
 import * as Flow from "./flow.ts"
 import { Pending } from "./inbox.ts"
+import type { Instance } from "./members.ts"
 import { failure, type Method, type Outcome, type Settings } from "./method.ts"
 import { reasonOf, transmit, within } from "./request.ts"
 
 export abstract class Call extends Pending {
   readonly method: Method
   readonly timeoutMillis: number
-  /** What the request will be made of, while it waits for the link; nothing once it has been sent. */
-  held: { readonly json: unknown; readonly settings: Settings } | undefined
+  /** What the request is made of, each time that it is sent. */
+  json: unknown = undefined
+  settings: Settings | undefined = undefined
+  /** The request waits for the link: nothing of it has been sent. */
+  isHeld = false
+  /** Which sending of the attempt it is. */
+  route = 1
+  /** The last sending was confirmed: somebody has it. */
+  private isSent = false
+  /** It is in the count of its target. */
+  private isCounted = false
+  /** Somebody who was shutting down had it, and would have been the last to say why. */
+  private wasDeclined = false
   /** Set by the first sign of the handler. */
   started = false
   /** The process whose steps it gets, of several that serve the name. */
@@ -76,6 +88,57 @@ export abstract class Call extends Pending {
   /** Nobody hears what is said to the process that sends the steps. */
   protected onGone() {}
 
+  /** Chooses whom the request goes to. */
+  choose(): Instance | undefined {
+    const { choose, members } = this.method
+    const { avoid, instance, key } = this.settings!
+    if (members === undefined) return undefined
+    const target = instance === undefined ? members.pick(choose, key, avoid) : members.find(instance)
+    this.target = target
+    if (target === undefined) return undefined
+    this.isCounted = true
+    members.router.begun(target)
+    return target
+  }
+
+  override onLeft() {
+    if (!this.isCounted) return
+    this.isCounted = false
+    this.method.members!.router.ended(this.target!)
+  }
+
+  /** Sends the request once more, as nobody has begun it: to another process, or to all. False where its time is over, or its ways. */
+  private reroute(): boolean {
+    const { inbox } = this.method
+    const left = Math.floor((this.deadline > 0 ? this.deadline : this.expiresAt) - inbox.now())
+    if (left <= 0 || this.route >= maxRoutes || this.settings?.instance !== undefined) return false
+    this.onLeft()
+    this.route++
+    this.isSent = false
+    transmit(this, left)
+    return true
+  }
+
+  override redirects({ extension, payload }: Envelope.Reply): boolean {
+    const { target } = this
+    if (extension?.route === undefined || this.started || this.settings === undefined) return false
+    // Of an earlier attempt, or an earlier way.
+    if (extension.route !== this.route || (extension.attempt ?? 1) !== (this.settings.attempt ?? 1)) return false
+    if (!isDraining(payload)) return false
+    const { members } = this.method
+    if (members === undefined || (target !== undefined && target.by !== extension.by)) return false
+    if (target !== undefined) members.router.leaving(target)
+    // All who heard it have been asked.
+    else if (members.list.length === 0 && this.route > 1) return false
+    this.wasDeclined = true
+    return this.reroute()
+  }
+
+  override onTargetGone(error: TransportError) {
+    // Whose sending is not confirmed may yet learn that nobody got it.
+    if (this.isSent && this.method.inbox.leave(this)) this.onLost(error)
+  }
+
   about() {
     return { replyTo: this.method.inbox.channel, requestId: this.id, by: this.by }
   }
@@ -85,11 +148,12 @@ export abstract class Call extends Pending {
 
   /** Nobody waits any more: the service is told, so that it can stop. */
   cancel() {
-    if (this.method.inbox.leave(this) && this.held === undefined) this.takeBack()
+    if (this.method.inbox.leave(this) && !this.isHeld) this.takeBack()
   }
 
   /** Tells all that may have begun. */
   takeBack() {
+    if (this.target !== undefined) return void this.tell({ ...this.about(), _tag: "Cancel", by: this.target.by })
     this.tell({ ...this.about(), _tag: "Cancel", by: undefined })
     // It may hear its service's channel no more, as it shuts down.
     if (this.by !== undefined) this.tell({ ...this.about(), _tag: "Cancel" })
@@ -100,14 +164,13 @@ export abstract class Call extends Pending {
   }
 
   override onUp(millis: number) {
-    const { held } = this
-    if (held === undefined) return
-    this.held = undefined
-    transmit(this, held.json, { ...held.settings, timeoutMillis: Math.min(millis, held.settings.timeoutMillis) })
+    if (!this.isHeld) return
+    this.isHeld = false
+    transmit(this, Math.min(millis, this.settings!.timeoutMillis))
   }
 
   private didStart(): Reason.Started {
-    if (this.held !== undefined) return "no"
+    if (this.isHeld) return "no"
     return this.started ? "yes" : "unknown"
   }
 
@@ -120,15 +183,31 @@ export abstract class Call extends Pending {
     this.failWith(new Reason.DeadlineExceeded({ timeoutMillis: this.timeoutMillis }), this.didStart())
   }
 
-  override onSent(error: TransportError | undefined, receivers: number) {
+  /** What became of the last sending. The answer may have come before; then nothing is left to do. */
+  onSent(error: TransportError | undefined, receivers: number) {
+    const { inbox, members } = this.method
+    const { target } = this
     if (error !== undefined) {
-      if (this.method.inbox.leave(this)) this.failWith(reasonOf(error), this.started ? "yes" : error.sent)
-    } else if (receivers === 0 && this.method.inbox.transport.capabilities.receivers === "exact") {
-      if (this.method.inbox.leave(this)) this.failWith(new Reason.NoResponders({}), "no")
+      if (inbox.leave(this)) this.failWith(reasonOf(error), this.started ? "yes" : error.sent)
+    } else if (receivers > 0 || inbox.transport.capabilities.receivers !== "exact") {
+      this.isSent = true
+      // Found gone meanwhile.
+      if (target?.isDead && inbox.has(this)) members!.router.gone(target)
+    } else {
+      if (target !== undefined) members!.router.gone(target)
+      if (!inbox.has(this) || (target !== undefined && this.reroute())) return
+      if (inbox.leave(this))
+        this.failWith(this.wasDeclined ? new Reason.Draining({}) : new Reason.NoResponders({}), "no")
     }
   }
 
+  /** Its process lives. */
+  protected hearTarget() {
+    if (this.target !== undefined) this.method.members!.router.answered(this.target)
+  }
+
   override onReply(reply: Envelope.Reply) {
+    this.hearTarget()
     this.end(reply.ok ? this.readSuccess(reply.payload) : this.readError(reply.payload))
   }
 
@@ -240,6 +319,7 @@ export class Waiting extends Call {
   /** The handler runs. A stream's time begins again with every word of its service, which hears of us as often. */
   private hear(counts: boolean) {
     const { inbox, items } = this.method
+    this.hearTarget()
     this.heard = inbox.now()
     this.isGone = false
     if (this.started) return
@@ -331,7 +411,12 @@ export const readReason = (payload: unknown): Option.Option<Reason.Sent> => {
   return reason === undefined ? Option.none() : Reason.decode(reason)
 }
 
+const isDraining = (payload: unknown) => Option.getOrUndefined(readReason(payload))?._tag === "Draining"
+
 const ignoreSent = () => {}
+
+/** Sendings of one attempt at most: each but the last reached nobody who would begin it. */
+const maxRoutes = 16
 
 /** How long the last frames of a process that has gone may take, in milliseconds. */
 const lastWordsMillis = 200

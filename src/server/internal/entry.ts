@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
+import type * as Action from "../../contract/Action.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import type { SchemaCodec } from "../../wire/SchemaCodec.ts"
 import type { Exchange } from "./exchange.ts"
@@ -13,6 +14,8 @@ export interface Entry {
   readonly name: string
   /** How many of it may run at once, if that is limited. */
   readonly concurrency: number | undefined
+  /** Who handles a request, of all processes that serve the name. */
+  readonly delivery: Action.Delivery
   /** Whether the handler's result is the answer. A listener answers only by hand. */
   readonly automatic: boolean
   /** What of the message the handler is for. */
@@ -42,6 +45,7 @@ export const plain: Pick<Entry, "items" | "asks"> = { items: undefined, asks: ne
 export const unknown: Entry = {
   name: "",
   concurrency: undefined,
+  delivery: "live",
   automatic: true,
   select: (envelope) => envelope.payload,
   decode: () => Effect.void,

@@ -9,7 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import type * as Tracer from "effect/Tracer"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
-import type { Transport } from "../../transport/Transport.ts"
+import type { Sent, Transport } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
 import type * as Control from "../../wire/Control.ts"
 import type * as Discards from "../../wire/Discards.ts"
@@ -57,6 +57,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
    * stream has begun, which lasts as long as it is heard of.
    */
   deadline: number | undefined
+  /** When it came, on the wheel's clock. */
+  readonly arrivedAt: number
   /** The time it had, of which `deadline` is the end. */
   timeoutMillis: number | undefined
   /** Steps to a caller that counts them. */
@@ -75,10 +77,14 @@ export class Exchange extends TimerWheel.Entry implements Request {
   defect: Cause.Cause<unknown> | undefined = undefined
   /** Where it was let through, or waits to be. */
   gate: Gate<Exchange> | undefined = undefined
+  /** Nobody else has this very sending of the request: it came to this process alone, or was claimed for it. */
+  isAlone = false
   /** Its place in the backlog, while it waits there. */
   place: Place<Exchange> | undefined = undefined
   /** Whether its caller is still to be told that the handler has begun: looked at when half of its time is over. */
   private receipt: "due" | "told" | undefined = undefined
+  /** Its caller can reach it. */
+  private tracked = false
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
@@ -91,7 +97,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.envelope = envelope
     this.replyTo = replyTo
     this.timeoutMillis = envelope.timeoutMillis
-    this.deadline = envelope.timeoutMillis === undefined ? undefined : link.wheel.now() + envelope.timeoutMillis
+    this.arrivedAt = link.wheel.now()
+    this.deadline = envelope.timeoutMillis === undefined ? undefined : this.arrivedAt + envelope.timeoutMillis
     this.steps =
       envelope.credit === undefined || this.cancelKey === undefined
         ? undefined
@@ -131,6 +138,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
   get remainingMillis() {
     return this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
+  }
+
+  /** The time on the wheel's clock; that of its arrival while nothing of it has taken any. */
+  now(): number {
+    return this.tracked ? this.link.wheel.now() : this.arrivedAt
   }
 
   /** The handler begins. From now on a stream's time is that without a word from its caller, who hears as often of us. */
@@ -195,6 +207,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.place.leave()
   }
 
+  /** It is not known yet whose the request is: its caller may take it back meanwhile. */
+  awaitClaim() {
+    const { cancelKey, link } = this
+    this.isAlone = true
+    if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
+  }
+
   /** It takes time: from now on its deadline and its caller can end it. */
   track() {
     const { cancelKey, deadline, link } = this
@@ -205,6 +224,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       const halves = isTimed && cancelKey !== undefined && this.receipt === undefined && left >= minReceiptMillis
       link.wheel.add(this, halves ? left / 2 : left)
     }
+    this.tracked = true
     if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
     if (this.receipt === "due" && this.begun) this.tellAlive()
   }
@@ -219,8 +239,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** It is over. */
   untrack() {
-    const { cancelKey, link } = this
+    const { link } = this
     link.wheel.remove(this)
+    if (!this.tracked) return
+    this.tracked = false
+    const { cancelKey } = this
     if (cancelKey !== undefined && link.cancellable.get(cancelKey) === this) link.cancellable.delete(cancelKey)
   }
 
@@ -242,12 +265,18 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** Ends with an outcome on the way, unless it was answered. */
   refuse(reason: Reason.Sent, started: Reason.Started) {
-    this.fail({ error: reason.message, reason: Reason.encode(reason), started })
+    // Told to those who can go elsewhere with it, which callers of Daebus cannot.
+    const { attempt, route, timeoutMillis } = this.envelope
+    const isFree = this.isAlone && started === "no" && reason._tag === "Draining" && timeoutMillis !== undefined
+    this.fail(
+      { error: reason.message, reason: Reason.encode(reason), started },
+      isFree ? { route, ...(attempt > 1 ? { attempt } : undefined) } : undefined
+    )
   }
 
   /** Ends with an error reply, unless it was answered. */
-  fail(payload: Envelope.ErrorPayload) {
-    if (this.isAwaited) this.answer("error", Envelope.writeErrorPayload(payload))
+  fail(payload: Envelope.ErrorPayload, besides?: Partial<Envelope.ReplyExtension>) {
+    if (this.isAwaited) this.answer("error", Envelope.writeErrorPayload(payload), besides)
   }
 
   /**
@@ -325,7 +354,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       if (!Exit.isExit(encoded) || Exit.isFailure(encoded) || steps === undefined) {
         return Effect.forEach(items, (item) => this.byHand(codec, item, "success", false), { discard: true })
       }
-      texts.push(stringify(encoded.value))
+      texts.push(stringify(encoded.value, codec))
     }
     return this.answered && !this.stopped ? this.deliver("success", null, false) : steps!.write(texts)
   }
@@ -367,7 +396,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return whenEncoded(this.entry.success, value, (encoded) => {
       if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
       try {
-        this.answer("success", stringify(encoded.value))
+        this.answer("success", stringify(encoded.value, this.entry.success))
       } catch (defect) {
         this.die(Cause.die(defect))
       }
@@ -411,13 +440,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.refuse(new Reason.RemoteDefect({ id }), this.begun ? "yes" : "no")
   }
 
-  private answer(status: "success" | "error", payload: string) {
+  private answer(status: "success" | "error", payload: string, besides?: Partial<Envelope.ReplyExtension>) {
     if (this.answered) return
     this.steps?.flush()
     // What is flushed may be too large, and then it was answered with that.
     if (this.answered) return
     this.answered = true
-    this.write(status, payload, true, undefined)
+    this.write(status, payload, true, undefined, besides)
   }
 
   private writeStep(payload: string, packed: boolean, seq: number, confirmed: () => void) {
@@ -427,7 +456,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
     const { answers, attempt, credit } = this.envelope
-    if (credit === undefined && !answers && !besides.alive) return undefined
+    if (credit === undefined && !answers && !besides.alive && besides.route === undefined) return undefined
     const which = attempt > 1 ? { attempt } : undefined
     return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...which, ...besides }
   }
@@ -466,7 +495,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
       )
     }
     link.outbox.send()
-    link.transport.send(replyTo, frame, (error, receivers) => {
+    const sent: Sent = (error, receivers) => {
       link.outbox.confirm()
       if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
       else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
@@ -475,7 +504,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
         if (!final) this.cancel()
       }
       then?.()
-    })
+    }
+    link.transport.send(replyTo, frame, sent, this.envelope.packs)
   }
 }
 
@@ -496,8 +526,8 @@ class TooDeep extends Error {
   override readonly message = `an answer nested deeper than ${Codec.maxDepth - 1}, which no caller reads`
 }
 
-const stringify = (json: unknown): string => {
-  if (Codec.nestsTooDeep(json, 1)) throw new TooDeep()
+const stringify = (json: unknown, codec?: SchemaCodec.SchemaCodec<any>): string => {
+  if (SchemaCodec.nestsTooDeep(codec, json, 1)) throw new TooDeep()
   return JSON.stringify(json) ?? "null"
 }
 

@@ -4,25 +4,31 @@ import * as Clock from "effect/Clock"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Random from "effect/Random"
 import * as RcMap from "effect/RcMap"
 import * as Scope from "effect/Scope"
+import type { Delivery } from "../../contract/Action.ts"
 import * as Glob from "../../contract/Glob.ts"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
 import * as Prefixed from "../../transport/Prefixed.ts"
-import type { Receive, Target, Transport, TransportError } from "../../transport/Transport.ts"
+import { type Frame, type Target, type Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Control from "../../wire/Control.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
+import * as Presence from "../../wire/Presence.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Settings } from "../Options.ts"
 import { Supervisor } from "../Supervision.ts"
+import * as Claims from "./claims.ts"
 import * as Entry from "./entry.ts"
 import { cancelKey, Exchange, type Link } from "./exchange.ts"
 import * as Mount from "./mount.ts"
 import { Outbox } from "./outbox.ts"
+import { Announcer } from "./presence.ts"
 import * as ShutDown from "./shutDown.ts"
 
 /** Two handlers for one action of one service over one transport: a mistake in the program, so the layers die instead of being built. */
@@ -39,6 +45,7 @@ export class DuplicateHandler extends Data.TaggedError("DuplicateHandler")<{
 interface Mounted {
   readonly entry: Entry.Entry
   readonly mount: Mount.Mount
+  readonly delivery: Delivery
 }
 
 /** @see {@link host} */
@@ -85,6 +92,51 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     cancellable: new Map()
   }
 
+  const ownClaims = transport.claim === undefined ? undefined : Claims.make(link, transport.claim.bind(transport))
+  const random = yield* Random.Random
+  const announcers = new Map<string, Announcer>()
+
+  /** Announces the actions that one mount takes, until the Scope closes. */
+  const announced = (service: string, actions: ReadonlyArray<string>) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const announcer = announcers.get(service) ?? new Announcer(link, service, random, ownClaims?.look)
+        announcers.set(service, announcer)
+        announcer.add(actions)
+        return announcer
+      }),
+      (announcer) =>
+        Effect.sync(() => {
+          announcer.remove(actions)
+          if (announcer.isEmpty && announcers.get(service) === announcer) announcers.delete(service)
+        })
+    )
+
+  // Callers may have taken this process for gone.
+  let gaps = transport.state.gaps
+  const unwatch = transport.watch((state) => {
+    if (state._tag !== "Ready" || state.gaps === gaps) return
+    gaps = state.gaps
+    for (const announcer of announcers.values()) announcer.announce()
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(unwatch))
+
+  /** Who may not claim would take no request that comes to all: better not to begin. */
+  const mayClaim = (service: string): Effect.Effect<void, TransportError> =>
+    transport.claim === undefined
+      ? Effect.void
+      : Effect.callback((resume) => {
+          const key = Channels.claim(transport.prefix, service, link.instance)
+          transport.claim!(key, 1, (error) =>
+            resume(error?.kind === "PermissionDenied" ? Effect.fail(notAllowed(service, error)) : Effect.void)
+          )
+        })
+
+  const answerProbe = (replyTo: string) => {
+    if (!Channels.isAddress(replyTo) || !replyTo.startsWith(inboxes)) return discards.note("ReplyToRefused")
+    transport.send(replyTo, Presence.write({ _tag: "Up", by: link.instance }), ignoreSent)
+  }
+
   const control = (control: Control.Control) => {
     if (control.by !== undefined && control.by !== link.instance) return
     link.cancellable.get(cancelKey(control.replyTo, control.requestId))?.control(control)
@@ -97,7 +149,15 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const patterns = new Map<string, (channel: string) => boolean>()
 
   const inboxes = Channels.inboxPrefix(Prefixed.rootOf(transport).prefix)
+  // The last channel that turned out to be somebody else's: mostly the next one is the same. Forgotten when a table changes.
+  let foreign: string | undefined
   const isOwn = (channel: string) => {
+    if (channel === foreign) return false
+    const own = isListenedTo(channel)
+    if (!own) foreign = channel
+    return own
+  }
+  const isListenedTo = (channel: string) => {
     const name = Channels.withoutPrefix(transport.prefix, channel)
     if (listeners.has(channelKey(channel)) || (name !== undefined && services.has(name))) return true
     if (channel.endsWith(link.instance)) return true
@@ -107,49 +167,63 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     return false
   }
 
+  /** What is no request, on a service's channel or on this process's own. */
+  const receiveOther = (service: string, raw: Codec.JsonObject, problem: string) => {
+    const said = Control.read(raw)
+    if (said !== undefined) return control(said)
+    const presence = Presence.read(raw)
+    if (presence?._tag === "Who") return announcers.get(service)?.asked()
+    if (presence?._tag === "Probe") return answerProbe(presence.replyTo)
+    discards.note(problem)
+  }
+
+  /** Requests that come to all who serve the name, or to this process alone. */
   const receiveRequest =
-    (service: string, actions: ReadonlyMap<string, Mounted>): Receive =>
-    (frame) => {
-      const raw = Codec.parse(frame, maxFrameBytes)
+    (service: string, actions: ReadonlyMap<string, Mounted>, isAlone: boolean) =>
+    (raw: Codec.JsonObject | Codec.Malformed, _channel: string, frame: Frame | undefined): void => {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
       const envelope = Envelope.readRequest(raw)
-      if (typeof envelope === "string") {
-        const said = Control.read(raw)
-        return said === undefined ? discards.note(envelope) : control(said)
-      }
+      if (typeof envelope === "string") return receiveOther(service, raw, envelope)
       const mounted = actions.get(envelope.action)
       const mount = (mounted ?? first(actions))?.mount
       if (mount === undefined) return discards.note("Draining")
       if (envelope.replyTo !== undefined && !mount.mayAnswer(envelope.replyTo)) return discards.note("ReplyToRefused")
-      if (mounted !== undefined) return mounted.mount.accept(mounted.entry, service, envelope)
+      if (mounted !== undefined) {
+        const { delivery, entry, mount } = mounted
+        return isAlone || delivery === "live" || ownClaims === undefined
+          ? mount.accept(entry, service, envelope, isAlone)
+          : mount.claim(entry, service, envelope, frame ?? JSON.stringify(raw), ownClaims)
+      }
       discards.count("UnknownAction")
       for (const other of actions.values()) if (other.mount.options.unknownAction === "ignore") return
-      new Exchange(link, Entry.unknown, service, envelope, envelope.replyTo).refuse(
-        new Reason.UnknownAction({ action: envelope.action.slice(0, 128) }),
-        "no"
-      )
+      const refuse = () =>
+        new Exchange(link, Entry.unknown, service, envelope, envelope.replyTo).refuse(
+          new Reason.UnknownAction({ action: envelope.action.slice(0, 128) }),
+          "no"
+        )
+      if (isAlone || ownClaims === undefined || first(actions)?.delivery === "live") return refuse()
+      // Another replica may know it.
+      ownClaims.claim(service, envelope, frame ?? JSON.stringify(raw), true, (won) => {
+        if (won) refuse()
+      })
     }
 
-  const receiveControl: Receive = (frame) => {
-    const raw = Codec.parse(frame, maxFrameBytes)
-    if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
-    const said = Control.read(raw)
-    if (said === undefined) discards.note("NoControl")
-    else control(said)
-  }
-
   const receiveMessage =
-    (listening: ReadonlySet<Mounted>): Receive =>
-    (frame, channel) => {
-      const raw = Codec.parse(frame, maxFrameBytes)
+    (listening: ReadonlySet<Mounted>) =>
+    (raw: Codec.JsonObject | Codec.Malformed, channel: string): void => {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
+      // Who listens to everything is not told again and again who is there.
+      if (Presence.read(raw) !== undefined) return
       const envelope = Envelope.readBroadcast(raw)
       const topic = Channels.withoutPrefix(transport.prefix, channel) ?? channel
       for (const { entry, mount } of listening) {
         const answerable = envelope.replyTo === undefined || mount.mayAnswer(envelope.replyTo)
-        mount.accept(entry, topic, answerable ? envelope : { ...envelope, replyTo: undefined })
+        mount.accept(entry, topic, answerable ? envelope : { ...envelope, replyTo: undefined }, false)
       }
     }
+
+  const subscribe = (target: Target, take: Parameters<typeof Pack.each>[1]) =>
+    transport.subscribe(target, Pack.each(maxFrameBytes, take))
 
   // One subscription per service and per listened target, however many layers share it. A table is filled before its
   // subscription opens and emptied after it has closed.
@@ -157,15 +231,18 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     lookup: (key: string) => {
       const name = key.slice(2)
       if (key.startsWith("i:"))
-        return transport.subscribe({ _tag: "Channel", channel: instanceOf(name) }, receiveControl)
+        return subscribe(
+          { _tag: "Channel", channel: instanceOf(name) },
+          receiveRequest(name, services.get(name) ?? new Map(), true)
+        )
       const listening = listeners.get(key)
       if (listening === undefined) {
-        return transport.subscribe(
+        return subscribe(
           { _tag: "Channel", channel: Channels.service(transport.prefix, name) },
-          receiveRequest(name, services.get(name) ?? new Map())
+          receiveRequest(name, services.get(name) ?? new Map(), false)
         )
       }
-      return transport.subscribe(
+      return subscribe(
         key.startsWith("c:") ? { _tag: "Channel", channel: name } : { _tag: "Pattern", pattern: name },
         receiveMessage(listening)
       )
@@ -182,7 +259,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       runFork(unsubscribe)
       supervisor?.gaveUp(error)
     })
-    const begin = Effect.fnUntraced(function* (key: string) {
+    const begin = Effect.fnUntraced(function* (
+      key: string,
+      present: Effect.Effect<unknown, never, Scope.Scope> = Effect.void
+    ) {
       yield* mount.observed
       const supervised = ShutDown.make(link, name, mount, unsubscribe, supervisor !== undefined)
       yield* Effect.acquireRelease(
@@ -193,7 +273,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             Effect.sync(() => supervisor?.supervised.delete(supervised))
           )
       )
-      yield* Scope.provide(RcMap.get(subscriptions, key), subscription)
+      // It says that it is there when it hears, and that it is not before it hears no more.
+      yield* Scope.provide(Effect.andThen(RcMap.get(subscriptions, key), present), subscription)
     })
     return { begin, mount }
   })
@@ -214,11 +295,15 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 
     serve: Effect.fnUntraced(function* (service, entries, options) {
       const { begin, mount } = yield* open(service, entries, options)
+      const mounted = entries.map((entry) => ({ entry, mount, delivery: options.delivery ?? entry.delivery }))
+      const routed = mounted.filter(({ delivery }) => delivery === "one").map(({ entry }) => entry.name)
+      if (mounted.some(({ delivery }) => delivery !== "live")) yield* mayClaim(service)
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
           services.set(service, actions)
-          for (const entry of entries) actions.set(entry.name, { entry, mount })
+          foreign = undefined
+          for (const one of mounted) actions.set(one.entry.name, one)
           return actions
         }),
         (actions) =>
@@ -227,19 +312,20 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             if (actions.size === 0 && services.get(service) === actions) services.delete(service)
           })
       )
-      // Before the rest, and left after it: who gets steps or is asked is heard until the last handler has ended.
-      if (entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
-      yield* begin(`s:${service}`)
+      // Before the rest, and left after it: whose request is handled is heard until the last handler has ended.
+      if (routed.length > 0 || entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
+      yield* begin(`s:${service}`, routed.length === 0 ? undefined : announced(service, routed))
     }),
 
     listen: Effect.fnUntraced(function* (target, entry, options) {
       const key = target._tag === "Channel" ? channelKey(target.channel) : `p:${target.pattern}`
       const { begin, mount } = yield* open(entry.name, [entry], options)
-      const mounted = { entry, mount }
+      const mounted: Mounted = { entry, mount, delivery: "live" }
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const listening = listeners.get(key) ?? new Set<Mounted>()
           listeners.set(key, listening.add(mounted))
+          foreign = undefined
           if (target._tag === "Pattern") patterns.set(key, Glob.matcher(target.pattern))
           return listening
         }),
@@ -259,6 +345,17 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 
 /** The process's host on the transport; it lives as long as something is served or listened to. */
 export const host = PerTransport.make(make)
+
+const ignoreSent = () => {}
+
+const notAllowed = (service: string, { detail, kind, sent }: TransportError) =>
+  new TransportError({
+    kind,
+    operation: `claim requests to ${service}`,
+    detail,
+    hint: 'Give the user the right that docs/security.md lists for claims, or serve with delivery: "live", where every replica handles each request',
+    sent
+  })
 
 const channelKey = (channel: string) => `c:${channel}`
 

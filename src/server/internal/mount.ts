@@ -10,6 +10,7 @@ import type { SchemaError } from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadline } from "../../policy/Deadline.ts"
 import * as Prefixed from "../../transport/Prefixed.ts"
+import type { Frame } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
@@ -18,6 +19,7 @@ import type { Settings } from "../Options.ts"
 import * as Request from "../Request.ts"
 import * as ServerMetrics from "../ServerMetrics.ts"
 import type { PoolGaveUp } from "../Supervision.ts"
+import type { Claims } from "./claims.ts"
 import type { Entry } from "./entry.ts"
 import { Exchange, type Link } from "./exchange.ts"
 import * as Pool from "./pool.ts"
@@ -26,7 +28,9 @@ import * as Pool from "./pool.ts"
 export interface Mount {
   readonly options: Settings
   /** Takes a message for one of its handlers; it ends in an answer where somebody waits for one. */
-  readonly accept: (entry: Entry, service: string, envelope: Envelope.Request) => void
+  readonly accept: (entry: Entry, service: string, envelope: Envelope.Request, isAlone: boolean) => void
+  /** The same for a message that others hear as well: it is taken if it can be claimed. */
+  readonly claim: (entry: Entry, service: string, envelope: Envelope.Request, frame: Frame, claims: Claims) => void
   /** Shows it in the gauges until the Scope closes. */
   readonly observed: Effect.Effect<void, never, Scope.Scope>
   /** True for a channel that answers may be sent to. */
@@ -36,6 +40,8 @@ export interface Mount {
   readonly running: () => number
   /** Waits until there are none. */
   readonly idle: Effect.Effect<void>
+  /** Waits until it is known of each request that was heard whose it is. */
+  readonly claimed: Effect.Effect<void>
   /** Interrupts and answers them. */
   readonly stopAll: (reason: Reason.Sent) => ReadonlyArray<Fiber.Fiber<unknown, unknown>>
   /** Requests that were refused so far. */
@@ -64,6 +70,10 @@ export const make = (
       : options.replyTo === "any"
         ? [""]
         : options.replyTo
+  const claimed = Latch.makeUnsafe(true)
+  let claiming = 0
+  /** The last channel that was found to be allowed: mostly the next one is the same. */
+  let allowed = ""
   let meanMillis = 10
   let refusals = 0
 
@@ -111,13 +121,13 @@ export const make = (
   const read = (exchange: Exchange) => {
     const { deadline, entry, envelope } = exchange
     if (deadline !== undefined) {
-      if (deadline <= link.wheel.now()) {
+      if (deadline <= exchange.now()) {
         refuse(exchange, new Reason.DeadlineExceeded({ timeoutMillis: exchange.timeoutMillis ?? 0 }))
         return end(exchange)
       }
     } else if (handlerTimeoutMillis !== undefined) {
       exchange.timeoutMillis = handlerTimeoutMillis
-      exchange.deadline = link.wheel.now() + handlerTimeoutMillis
+      exchange.deadline = exchange.now() + handlerTimeoutMillis
     }
     stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
       if (exchange.stopped) return end(exchange)
@@ -132,7 +142,7 @@ export const make = (
   const run = (exchange: Exchange, payload: unknown) => {
     const { entry } = exchange
     exchange.begin()
-    const begun = link.wheel.now()
+    const begun = exchange.now()
     // The deadline is the request's own, also where the layer was built below another request.
     const own = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
     const context = entry.observed.begin(exchange, own)
@@ -198,15 +208,32 @@ export const make = (
         (stop) => Effect.sync(stop)
       )
     ),
-    mayAnswer: (replyTo) =>
-      Channels.isAddress(replyTo) && !isOwn(replyTo) && allowedPrefixes.some((prefix) => replyTo.startsWith(prefix)),
-    accept: (entry, service, envelope) => {
+    mayAnswer: (replyTo) => {
+      if (replyTo !== allowed) {
+        if (!Channels.isAddress(replyTo) || !allowedPrefixes.some((prefix) => replyTo.startsWith(prefix))) return false
+        allowed = replyTo
+      }
+      return !isOwn(replyTo)
+    },
+    accept: (entry, service, envelope, isAlone) => {
       const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
+      exchange.isAlone = isAlone
       pool.enter(exchange)
+    },
+    claim: (entry, service, envelope, frame, claims) => {
+      const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
+      exchange.awaitClaim()
+      if (claiming++ === 0) claimed.closeUnsafe()
+      claims.claim(service, envelope, frame, !pool.hasRoom(entry), (won) => {
+        if (--claiming === 0) claimed.openUnsafe()
+        exchange.untrack()
+        if (won && !exchange.stopped) pool.enter(exchange)
+      })
     },
     pool,
     running: () => live.size,
     idle: idle.await,
+    claimed: claimed.await,
     stopAll,
     refusals: () => refusals
   }

@@ -18,6 +18,8 @@ import type { Exchange, Link } from "./exchange.ts"
 
 /** @see the file's first line */
 export interface Pool extends ServerMetrics.Source {
+  /** Whether a request would begin at once. */
+  readonly hasRoom: (entry: Entry) => boolean
   /** Begins a request, lets it wait, or refuses it. */
   readonly enter: (exchange: Exchange) => void
   /** Gives the slot of one that has ended to the next. */
@@ -159,6 +161,11 @@ export const make = (work: Work): Pool => {
     },
     get waiting() {
       return admission?.waiting ?? 0
+    },
+    hasRoom: (entry) => {
+      if (closedFor !== undefined || admission === undefined) return false
+      const gate = gates.get(entry) ?? openGate
+      return gate.running < gate.limit && admission.running < limit.limitUnsafe()
     },
     enter: (exchange) => {
       if (closedFor !== undefined) return refuse(exchange, closedFor)

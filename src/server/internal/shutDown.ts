@@ -46,7 +46,9 @@ export const make = (
     const stopped = Option.isSome(inTime) ? [] : mount.stopAll(new Reason.Draining({}))
     const interrupted = stopped.length
     // Answers are on their way already, so that a finalizer that takes its time keeps none of them.
-    yield* Effect.all([Fiber.awaitAll(stopped), Effect.andThen(Fiber.await(left), link.outbox.flushed)], {
+    // What was heard before it was unsubscribed, and is claimed now, still gets its answer.
+    const answered = Effect.andThen(Effect.andThen(Fiber.await(left), mount.claimed), link.outbox.flushed)
+    yield* Effect.all([Fiber.awaitAll(stopped), answered], {
       concurrency: 2,
       discard: true
     }).pipe(Effect.timeoutOption(Math.max(0, graceMillis + lastMillis - (now() - from))))

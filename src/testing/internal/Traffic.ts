@@ -4,9 +4,11 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { CallError, type CallErrorReason } from "../../client/CallError.ts"
 import type * as Action from "../../contract/Action.ts"
+import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Control from "../../wire/Control.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Presence from "../../wire/Presence.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 
@@ -73,9 +75,7 @@ export const make = (limit: number): Traffic => {
     head = 0
   }
 
-  const follow = ({ at, channel, text }: Frame) => {
-    const raw = Codec.parse(text, Number.POSITIVE_INFINITY)
-    if (raw instanceof Codec.Malformed) return
+  const follow = ({ at, channel }: Frame, raw: Codec.JsonObject) => {
     const request = Envelope.readRequest(raw)
     if (typeof request !== "string") {
       const { action, replyTo, requestId, timeoutMillis } = request
@@ -92,10 +92,14 @@ export const make = (limit: number): Traffic => {
 
   return {
     note: (frame) => {
+      const raw = Codec.parse(frame.text, Number.POSITIVE_INFINITY)
+      const isObject = !(raw instanceof Codec.Malformed)
+      // Who is there is none of the system's messages.
+      if (isObject && Presence.read(raw) !== undefined) return
       frames.push(frame)
       characters += frame.text.length
       trim()
-      follow(frame)
+      if (isObject) follow(frame, raw)
     },
     frames: () => frames.slice(head),
     leftOut: () => leftOut,
@@ -130,7 +134,7 @@ export interface SentRequest {
 
 /** Finds the requests to an action, and their answers. */
 export const requests = (frames: ReadonlyArray<Frame>, channel: string, action: string): ReadonlyArray<SentRequest> => {
-  const found: Array<{ frame: Frame; request: Envelope.Request; reply: Envelope.Reply | undefined }> = []
+  const found: Array<{ -readonly [Field in keyof SentRequest]: SentRequest[Field] }> = []
   const waiting = new Map<string, (typeof found)[number]>()
   for (const frame of frames) {
     const raw = Codec.parse(frame.text, Number.POSITIVE_INFINITY)
@@ -140,7 +144,15 @@ export const requests = (frames: ReadonlyArray<Frame>, channel: string, action: 
       const call = waiting.get(keyOf(frame.channel, raw["request_id"]))
       const reply = call === undefined ? undefined : Envelope.readReply(raw)
       if (call !== undefined && reply?.final) call.reply ??= reply
-    } else if (frame.channel === channel && request.action === action) {
+    } else if (Channels.leadsTo(frame.channel, channel) && request.action === action) {
+      const before = request.route > 1 ? waiting.get(keyOf(request.replyTo ?? "", request.requestId)) : undefined
+      if (before !== undefined) {
+        // The same once more, as nobody had begun it.
+        before.frame = frame
+        before.request = request
+        before.reply = undefined
+        continue
+      }
       const call = { frame, request, reply: undefined }
       found.push(call)
       // Attempts of one call share their id: the answer is the last one's.

@@ -1,6 +1,7 @@
 /** A transport that remembers what it is given, and knows what is still on its way. */
 import * as Effect from "effect/Effect"
-import type { Transport } from "../../transport/Transport.ts"
+import * as Optional from "../../transport/Optional.ts"
+import type { Sent, Transport } from "../../transport/Transport.ts"
 import type { Activity } from "./Activity.ts"
 import type { Frame, Traffic } from "./Traffic.ts"
 
@@ -11,19 +12,21 @@ export const make = (inner: Transport["Service"], traffic: Traffic, activity: Ac
   capabilities: inner.capabilities,
   whileDown: inner.whileDown,
   watch: inner.watch,
+  ...Optional.of(inner),
   get state() {
     return inner.state
   },
-  send: (channel, text, sent) => {
+  send: (channel, text, sent, pack) => {
     const frame: Frame = { channel, text, at: activity.clock.currentTimeMillisUnsafe(), receivers: undefined }
     const arrived = activity.frameLeaves()
     traffic.note(frame)
-    inner.send(channel, text, (error, receivers) => {
+    const told: Sent = (error, receivers) => {
       if (error === undefined) frame.receivers = receivers
       if (error !== undefined || receivers === 0) traffic.ended(frame)
       arrived()
       sent(error, receivers)
-    })
+    }
+    inner.send(channel, text, told, pack)
   },
   subscribe: (target, receive) =>
     Effect.andThen(

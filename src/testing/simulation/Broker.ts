@@ -27,6 +27,8 @@ export interface Broker {
   readonly unsubscribe: (subscriber: Subscriber, target: string) => void
   /** Forgets all that a link is subscribed to. */
   readonly drop: (subscriber: Subscriber) => void
+  /** True for the first to claim a key, until its time is over. */
+  readonly claim: (key: string, ttlMillis: number) => boolean
   /** Hands a frame to whoever is subscribed: how many. */
   readonly publish: (frame: Frame, fault: FrameFault | undefined) => number
 }
@@ -44,6 +46,7 @@ export const make = (options: {
   const { seed, world } = options
   const subscribed = new Map<Subscriber, Map<string, (channel: string) => boolean>>()
   const numbers = new Map<string, number>()
+  const claims = new Map<string, number>()
 
   const matcher = (key: string) => {
     const name = key.slice(2)
@@ -67,6 +70,11 @@ export const make = (options: {
     },
     drop: (subscriber) => {
       subscribed.delete(subscriber)
+    },
+    claim: (key, ttlMillis) => {
+      if ((claims.get(key) ?? Number.NEGATIVE_INFINITY) > world.now()) return false
+      claims.set(key, world.now() + ttlMillis)
+      return true
     },
     publish: (frame, fault) => {
       let count = 0

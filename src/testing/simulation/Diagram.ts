@@ -1,5 +1,6 @@
 /** A run as a message sequence diagram: rows of what happened, then as text or as Mermaid. */
 
+import * as Presence from "../../wire/Presence.ts"
 import * as Fault from "./Fault.ts"
 import type { Event, Frame, History } from "./History.ts"
 import type { Violation } from "./Run.ts"
@@ -83,7 +84,8 @@ const rowsOf = (history: History, event: Event, focus: string | undefined): Read
     case "FrameLost": {
       const { frame } = event
       const call = callOf(history, frame)
-      if (!concerns(call)) return []
+      // Who is there is said all the time.
+      if (!concerns(call) || Presence.read(frame.json) !== undefined) return []
       const slow =
         event._tag === "FrameArrived" && at - frame.sentAt > 10 ? `, sent at ${Math.round(frame.sentAt)}` : ""
       const why = event._tag === "FrameLost" ? `: ${event.why}` : event.copy > 1 ? ", again" : ""

@@ -7,6 +7,7 @@ import type * as Scope from "effect/Scope"
 import * as LinkState from "../../transport/LinkState.ts"
 import {
   type Capabilities,
+  type Claimed,
   type Receive,
   type Sent,
   type Target,
@@ -215,6 +216,55 @@ export const make = (broker: Broker, process: string, life: Life, options: Optio
     })
   }
 
+  /** Asks the broker for a key, over the publisher: the answer may be lost on its way back, and then nobody knows. */
+  const claim = (key: string, ttlMillis: number, told: Claimed) => {
+    const done: Claimed = (error, won) => guarded(() => told(error, won))
+    if (over || !up.publisher) return done(failed("ConnectionLost", "no", "the link is down"), false)
+    const end = (error: TransportError | undefined, won: number) => {
+      if (!inFlight.delete(end)) return
+      stopWaiting()
+      life.within(() => done(error, won === 1))
+    }
+    inFlight.add(end)
+    const stopWaiting = world.at(world.now() + confirmMillis, () =>
+      end(failed("Timeout", "unknown", `not confirmed within ${confirmMillis} ms`), 0)
+    )
+    const mine = era.publisher
+    const number = broker.number(`${process} claims`)
+    lastUp = Math.max(world.now() + broker.latency(process, "claim up", number), lastUp)
+    world.at(lastUp, () =>
+      through(() => {
+        if (mine !== era.publisher) return
+        const won = broker.claim(key, ttlMillis) ? 1 : 0
+        world.at(world.now() + broker.latency(process, "claimed", number), () =>
+          through(() => {
+            if (mine === era.publisher) end(undefined, won)
+          })
+        )
+      })
+    )
+  }
+
+  /** Comes back behind all that the broker has sent to the subscriber. */
+  const barrier = (done: (passed: boolean) => void) => {
+    if (over || !up.subscriber) return done(false)
+    const mine = era.subscriber
+    let open = true
+    const end = (passed: boolean) => {
+      if (!open) return
+      open = false
+      stopWaiting()
+      life.within(() => done(passed))
+    }
+    const stopWaiting = world.at(world.now() + confirmMillis, () => end(false))
+    world.at(world.now() + 1, () =>
+      through(() => {
+        lastDown = Math.max(world.now() + 1, lastDown)
+        world.at(lastDown, () => through(() => end(mine === era.subscriber)))
+      })
+    )
+  }
+
   const cut = (connections: Connections, millis: number, why: string) => {
     if (over || life.isDead()) return
     const lostNow = (["publisher", "subscriber"] as const).filter(
@@ -374,6 +424,8 @@ export const make = (broker: Broker, process: string, life: Life, options: Optio
         else hold(channel, frame, sent)
       },
       subscribe,
+      claim,
+      barrier,
       get state() {
         return watched.current()
       },

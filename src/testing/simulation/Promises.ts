@@ -91,6 +91,34 @@ export const runsOnce = Invariant.make("nothing runs twice silently", ({ history
   }
 })
 
+/**
+ * Of all replicas of a service with `Action.Delivery` `one`, at most one begins each attempt of a call. Not among {@link all}, as `live`
+ * is for the others. A frame to one process alone that the network repeated is not held against us.
+ */
+export const handledByOne = Invariant.make("a request is begun by one process at most", ({ history }) => {
+  const began = new Map<string, string>()
+  const twice = new Set<string>()
+  return {
+    along: (event) => {
+      if (event._tag === "FrameArrived" && event.copy > 1 && event.frame.channel.includes(".instance:")) {
+        twice.add(String(event.frame.json["request_id"]))
+      }
+      if (event._tag !== "HandlerBegan" || event.request === "" || twice.has(event.request)) return undefined
+      const { attempt, process, request, what } = event
+      const key = `${request} ${attempt}`
+      const before = began.get(key)
+      began.set(key, process)
+      const call = history.callOf(request)
+      return before === undefined
+        ? undefined
+        : {
+            call,
+            text: `${what} of ${call ?? request} (attempt ${attempt}) runs in ${process}, and had begun in ${before}`
+          }
+    }
+  }
+})
+
 /** What a `CallError` says of the handler is so: `no` that it did not and will not run, `yes` that it did. */
 export const saysWhetherItRan = Invariant.make("an outcome says truly whether the handler ran", ({ history }) => {
   const twice = repeated()
@@ -188,7 +216,9 @@ export const nothingLeftOut = Invariant.make("a stream is whole, or says that it
       }
       if (event._tag === "FrameArrived") {
         const { request_id, status } = event.frame.json
-        if (status !== undefined && !from.has(request_id)) from.set(request_id, event.frame.process)
+        // Whoever refused it sends no steps; it may have gone elsewhere then.
+        if (status !== undefined && status !== "error" && !from.has(request_id))
+          from.set(request_id, event.frame.process)
         return undefined
       }
       if (event._tag !== "CallStepped" && event._tag !== "CallEnded") return undefined

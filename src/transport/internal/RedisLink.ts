@@ -3,7 +3,7 @@
  *
  * ioredis is trusted with the protocol only. Each attempt gets a client of its own that never reconnects, resends or
  * resubscribes, and no promise of it is awaited: commands stand in a queue of ours until their reply, their deadline or
- * the end of the connection, whichever is first.
+ * the end of the connection, whichever is first. PUBLISH, and messages of channels, pass it by: see {@link RespReader}.
  *
  * All timers here are Node's and not Effect's `Clock`: they guard a real socket, which TestClock cannot move, and they
  * end with the link.
@@ -11,7 +11,8 @@
 import { performance } from "node:perf_hooks"
 import * as Effect from "effect/Effect"
 import { Redis } from "ioredis"
-import { TransportError } from "../Transport.ts"
+import { type Frame, type Sent, TransportError } from "../Transport.ts"
+import { RespReader } from "./RespReader.ts"
 import * as redisError from "./redisError.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
@@ -30,6 +31,10 @@ export interface Owner {
   readonly mayReconnect: () => boolean
   /** The schedule of attempts has ended, and the link with it. */
   readonly gaveUp: (error: TransportError) => void
+  /** One who was told how a command ended has thrown, which it must not. */
+  readonly threw?: (subject: string, defect: unknown) => void
+  /** A message of a channel, of so many bytes; where nobody is given, messages are events of the client, as all else. */
+  readonly message?: (channel: string, frame: Frame, bytes: number) => void
 }
 
 /** What a connection had to bear in its last seconds. */
@@ -53,6 +58,8 @@ export interface RedisLink {
   readonly command: (name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
   /** The same while the link is up and checked, else refuses at once. */
   readonly commandWhenUp: RedisLink["command"]
+  /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. */
+  readonly publish: (channel: string, frame: string, bytes: number, done: Sent) => void
   /** Says that a whole message has come in, which is a sign of life. */
   readonly alive: () => void
   /** Makes the attempt that `mayReconnect` has put off. */
@@ -63,6 +70,8 @@ export interface RedisLink {
   readonly close: Effect.Effect<void>
 }
 
+/** Characters of one turn that are written at once, without waiting for its end. */
+const maxOut = 65_536
 /** Writes above this size are not held back for others of the same turn: copying costs more than the system call. */
 const directBytes = 16_384
 /** A link is asked for a sign of life by PING after one command timeout of silence, and is dead after so many. */
@@ -83,7 +92,7 @@ interface Command {
   readonly at: number
   readonly heartbeat: boolean
   state: State
-  done: Done
+  readonly done: Done
 }
 
 /** Makes a link that is not connected yet. The name is shown by Redis' CLIENT LIST. */
@@ -110,6 +119,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
 
   let corked: Redis["stream"] | undefined
   let flushing = false
+
+  // Outstanding are first what we wrote, then what ioredis did: a PUBLISH that finds any of the latter goes the same way.
+  let reader: RespReader | undefined
+  let ours = 0
+  let theirs = 0
+  // What we shall write at the end of this turn.
+  let out = ""
+  let isAscii = true
+  let outAt = 0
+  let lastChannel = ""
+  let lastIsAscii = true
+  let lastHead = ""
 
   const connectOperation = `connect to ${settings.name}`
   const place = (operation: string, sent: TransportError["sent"], command?: { name: string; subject: string }) => ({
@@ -155,6 +176,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     candidate.on("close", () => {
       if (current()) lose(closedByServer())
     })
+    // Before the first byte has been read.
+    candidate.on("connect", () => {
+      if (current()) reader = intercept(candidate)
+    })
     candidate.on("ready", () => {
       if (!current()) return
       clearTimeout(timer)
@@ -178,6 +203,25 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
         lose(redisError.fromUnknown(error, place(connectOperation, "no"), sentinelError))
       }
     })
+  }
+
+  // Puts the reader before ioredis' own, which then sees the rest. If ioredis comes to look different, all goes its way.
+  const intercept = (connected: Redis): RespReader | undefined => {
+    const { stream } = connected
+    const [listener, ...others] = stream.listeners("data") as Array<(bytes: Buffer) => void>
+    if (listener === undefined || others.length > 0) return undefined
+    const made = new RespReader({
+      isOurs: () => ours > 0 && client === connected,
+      answered: (receivers, error) => {
+        ours--
+        settle(queue[head]!, error === undefined ? undefined : refused(error), receivers)
+      },
+      message: owner.message,
+      other: (bytes) => listener.call(stream, bytes)
+    })
+    stream.on("data", (bytes: Buffer) => made.read(bytes))
+    stream.removeListener("data", listener)
+    return made
   }
 
   const closedByServer = () =>
@@ -277,11 +321,15 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     expired = 0
     inFlight = 0
     corked = undefined
+    reader = undefined
+    ours = 0
+    theirs = 0
+    out = ""
     for (let i = from; i < orphans.length; i++) {
       const command = orphans[i]!
       const { state } = command
       command.state = "settled"
-      if (state === "waiting") command.done(error, undefined)
+      if (state === "waiting") finish(command, error, undefined)
     }
     idle()
   }
@@ -309,18 +357,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       state: "waiting",
       done
     }
+    if (out !== "") writeOut(connected.stream)
     queue.push(command)
     inFlight += bytes
+    theirs++
     const { stream } = connected
     if (corked !== stream) {
       corked = stream
       stream.cork()
-      if (!flushing) {
-        flushing = true
-        setImmediate(flushLater)
-      }
+      flushSoon()
     }
     connected.call(commandName, args as Array<string>, (error, reply) => {
+      if (client === connected) theirs--
       if (command.state === "settled") return
       // Not from Redis, hence about the connection as a whole.
       if (error && !redisError.isReply(error)) {
@@ -332,7 +380,65 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     if (bytes > directBytes) flush()
   }
 
+  const publish = (channel: string, frame: string, bytes: number, done: Sent) => {
+    const connected = client
+    if (phase !== "up" || connected === undefined) return refuse(channel, done)
+    if (reader === undefined || theirs > 0) {
+      return write("publish", [channel, frame], bytes, false, (error, reply) =>
+        done(error, typeof reply === "number" ? reply : 0)
+      )
+    }
+    const { stream } = connected
+    if (connected.status !== "ready" || !stream.writable) return refuse(channel, done)
+    if (out === "") {
+      outAt = performance.now()
+      isAscii = true
+      flushSoon()
+    }
+    if (channel !== lastChannel) {
+      const length = Buffer.byteLength(channel)
+      lastChannel = channel
+      lastIsAscii = length === channel.length
+      lastHead = `*3\r\n$7\r\npublish\r\n$${length}\r\n${channel}\r\n$`
+    }
+    if (bytes !== frame.length || !lastIsAscii) isAscii = false
+    out += `${lastHead}${bytes}\r\n${frame}\r\n`
+    queue.push({
+      name: "publish",
+      subject: channel,
+      bytes,
+      at: outAt,
+      heartbeat: false,
+      state: "waiting",
+      done: done as Done
+    })
+    ours++
+    inFlight += bytes
+    if (bytes > directBytes || out.length > maxOut) writeOut(stream)
+  }
+
+  const refuse = (channel: string, done: Sent) => {
+    try {
+      done(refusal, 0)
+    } catch (defect) {
+      owner.threw?.(channel, defect)
+    }
+  }
+
+  const writeOut = (stream: Redis["stream"]) => {
+    const text = out
+    out = ""
+    stream.write(text, isAscii ? "latin1" : "utf8")
+  }
+
+  const flushSoon = () => {
+    if (flushing) return
+    flushing = true
+    process.nextTick(flushLater)
+  }
+
   const flush = () => {
+    if (out !== "" && client !== undefined) writeOut(client.stream)
     const stream = corked
     corked = undefined
     stream?.uncork()
@@ -343,8 +449,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     flush()
   }
 
+  // What is told may be a stranger: the others of this turn have nothing to do with what it does.
+  const finish = (command: Command, error: TransportError | undefined, reply: unknown) => {
+    try {
+      command.done(error, reply)
+    } catch (defect) {
+      if (owner.threw === undefined) throw defect
+      owner.threw(command.subject, defect)
+    }
+  }
+
   const settle = (command: Command, error: Error | undefined, reply: unknown) => {
-    const { state, done } = command
+    const { state } = command
     command.state = "settled"
     signs++
     inFlight -= command.bytes
@@ -359,7 +475,8 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       head = 0
     }
     if (state === "waiting") {
-      done(
+      finish(
+        command,
         error === undefined
           ? undefined
           : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
@@ -436,7 +553,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
         hint: "Check the network and Redis' load, or raise commandTimeout",
         sent: "unknown"
       })
-      command.done(error, undefined)
+      finish(command, error, undefined)
     }
   }
 
@@ -468,6 +585,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       if (phase === "up") write(commandName, args, bytes, false, done)
       else done(refusal, undefined)
     },
+    publish,
     alive: () => {
       signs++
     },
@@ -520,6 +638,9 @@ const notConnected = (name: string, why: string) =>
     hint: "It reconnects by itself",
     sent: "no"
   })
+
+// An error as ioredis would make it.
+const refused = (text: string) => Object.assign(new Error(text), { name: "ReplyError" })
 
 const operationOf = ({ name, subject, heartbeat }: Command) => {
   const upper = name.toUpperCase()

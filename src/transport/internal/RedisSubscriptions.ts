@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
 import * as Backoff from "../Backoff.ts"
-import { type Receive, type Target, TransportError } from "../Transport.ts"
+import { type Frame, type Receive, type Target, TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
@@ -18,6 +18,8 @@ export interface RedisSubscriptions {
   readonly subscribe: (target: Target, receive: Receive) => Effect.Effect<void, TransportError, Scope.Scope>
   /** Listens to a new connection and subscribes everything on it. */
   readonly prepare: (client: Redis) => void
+  /** A message of a channel has come, of so many bytes. */
+  readonly message: (channel: string, frame: Frame, bytes: number) => void
   /** The connection is gone: nothing is subscribed until the next one. */
   readonly lost: () => void
   /** Why a target that has receivers is not subscribed although the connection is there, or nothing if all are. */
@@ -63,8 +65,8 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
   const retries = new Set<NodeJS.Timeout>()
   let ended: TransportError | undefined
 
-  const deliver = (receivers: ReadonlyArray<Receive>, frame: Uint8Array, channel: string) => {
-    report.received(frame.byteLength)
+  const deliver = (receivers: ReadonlyArray<Receive>, frame: Frame, bytes: number, channel: string) => {
+    report.received(bytes)
     for (let i = 0; i < receivers.length; i++) {
       try {
         receivers[i]!(frame, channel)
@@ -212,7 +214,15 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
     for (const subscription of patterns.values()) act(subscription)
   }
 
+  const message = (channel: string, frame: Frame, bytes: number) => {
+    link.alive()
+    const receivers =
+      (leavingChannels.size === 0 ? undefined : leavingChannels.get(channel)) ?? channels.get(channel)?.receivers
+    if (receivers !== undefined) deliver(receivers, frame, bytes, channel)
+  }
+
   return {
+    message,
     subscribe: (target, receive) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.suspend(() => {
@@ -227,16 +237,14 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
         })
       ),
     prepare: (client) => {
-      client.on("messageBuffer", (name: Uint8Array, frame: Uint8Array) => {
-        link.alive()
-        const channel = name.toString()
-        const receivers = leavingChannels.get(channel) ?? channels.get(channel)?.receivers
-        if (receivers !== undefined) deliver(receivers, frame, channel)
-      })
+      // Only where the link does not read them itself.
+      client.on("messageBuffer", (name: Uint8Array, frame: Uint8Array) =>
+        message(name.toString(), frame, frame.byteLength)
+      )
       client.on("pmessageBuffer", (pattern: string, name: Uint8Array, frame: Uint8Array) => {
         link.alive()
         const receivers = leavingPatterns.get(pattern) ?? patterns.get(pattern)?.receivers
-        if (receivers !== undefined) deliver(receivers, frame, name.toString())
+        if (receivers !== undefined) deliver(receivers, frame, frame.byteLength, name.toString())
       })
       if (settings.defences.resubscribe) each(ask)
     },

@@ -1,0 +1,94 @@
+/** The processes that take one action, and which of them gets the next call. */
+import type * as Random from "effect/Random"
+import type { Choose } from "../Balance.ts"
+import type { Router } from "./router.ts"
+
+/** A process that serves, as a caller knows it. */
+export class Instance {
+  readonly by: string
+  /** Its own channel. */
+  readonly channel: string
+  /** Calls and attempts that wait for it. */
+  pending = 0
+  /** When it was last heard of, on the clock of the deadlines. */
+  heardAt = 0
+  /** The router's tick when a call was last sent to it or answered by it, and when it last answered one. */
+  tick: number
+  answeredTick = -1
+  /** Since when it owes a sign of life. */
+  probedAt: number | undefined = undefined
+  /** It owes one for too long: others come first. */
+  isSuspected = false
+  /** It takes no more. */
+  isLeaving = false
+  /** It is gone for good; one that comes back is another. */
+  isDead = false
+  isMourned = false
+  isLookedFor = false
+  /** The most messages it takes in one frame; nothing where it takes one. */
+  pack: number | undefined = undefined
+  private actions: ReadonlySet<string> | undefined = undefined
+  private said: ReadonlyArray<string> | undefined = undefined
+
+  constructor(by: string, channel: string, tick: number) {
+    this.by = by
+    this.channel = channel
+    this.tick = tick
+  }
+
+  takes(action: string) {
+    return this.actions === undefined || this.actions.has(action)
+  }
+
+  /** Whether it said the same before. */
+  takesOnly(actions: ReadonlyArray<string> | undefined) {
+    return actions?.join(" ") === this.said?.join(" ")
+  }
+
+  take(actions: ReadonlyArray<string> | undefined) {
+    this.said = actions
+    this.actions = actions === undefined ? undefined : new Set(actions)
+  }
+}
+
+const none: ReadonlyArray<Instance> = []
+
+/** @see the file's first line */
+export class Members {
+  readonly router: Router
+  private readonly action: string
+  private readonly random: Random.Random
+  /** Replaced, never changed. */
+  list: ReadonlyArray<Instance> = none
+
+  constructor(router: Router, action: string, random: Random.Random) {
+    this.router = router
+    this.action = action
+    this.random = random
+  }
+
+  /** Looks anew at who there is: those that are suspected only where there is nobody else. */
+  update(instances: Iterable<Instance>) {
+    const able = [...instances].filter((one) => !one.isLeaving && !one.isDead && one.takes(this.action))
+    const sound = able.filter(({ isSuspected }) => !isSuspected)
+    this.list = sound.length > 0 ? sound : able
+  }
+
+  /** Numbers from 0 to 1, for those who choose. */
+  readonly roll = () => this.random.nextDoubleUnsafe()
+
+  /** The one for the next call, another than the one to avoid where there is another; nothing where none is known. */
+  pick(choose: Choose, key: string | undefined, avoid: Instance | undefined): Instance | undefined {
+    const { list } = this
+    if (list.length < 2) return list[0]
+    const chosen = list[choose(list, key)] ?? list[0]!
+    if (chosen !== avoid) return chosen
+    const others = list.filter((one) => one !== avoid)
+    return others.length === 1 ? others[0] : (others[choose(others, key)] ?? others[0])
+  }
+
+  /** The one of that name, if it is known. */
+  find(by: string): Instance | undefined {
+    return this.list.find((one) => one.by === by)
+  }
+}

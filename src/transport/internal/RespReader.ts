@@ -1,0 +1,234 @@
+/**
+ * Reads what comes from Redis between the socket and ioredis: the two frames of the hot path here, everything else there.
+ *
+ * A reply to PUBLISH is a number, a message of a subscription an array of three. ioredis 6 makes a promise, a dozen objects and some
+ * hundred look-ups in weak maps of each; here both are read from the bytes as they lie. What is no such frame is handed on, whole frame by
+ * whole frame, so that ioredis never notices. What is no RESP at all is handed on as it came, from there to the end of the connection.
+ *
+ * Source: https://redis.io/docs/latest/develop/reference/protocol-spec (RESP2 and RESP3).
+ */
+import { Buffer, isAscii } from "node:buffer"
+import type { Frame } from "../Transport.ts"
+
+/** What the reader finds out. */
+export interface Reading {
+  /** True while the next reply belongs to a PUBLISH that was not sent by ioredis. */
+  readonly isOurs: () => boolean
+  /** The answer to one: the receivers, or the text of an error. */
+  readonly answered: (receivers: number, error: string | undefined) => void
+  /** A message of a channel, of so many bytes. Text where it is plain ASCII. Must not throw. */
+  readonly message: ((channel: string, frame: Frame, bytes: number) => void) | undefined
+  /** All else, frame by frame. */
+  readonly other: (bytes: Buffer) => void
+}
+
+/** Longest line of a reply, in bytes, and deepest nesting: what is beyond is no business of ours. */
+const maxLine = 65_536
+const maxDepth = 8
+
+// What `frameEnd` says instead of the end.
+const unknown = -1
+
+const cr = 13
+const lf = 10
+const minus = 45
+const colon = 58
+const dollar = 36
+const star = 42
+const push = 62
+const head = Buffer.from("3\r\n$7\r\nmessage\r\n$")
+
+/** @see the file's first line */
+export class RespReader {
+  private readonly reading: Reading
+  /** Bytes of a frame that has not come to its end, and how many are needed to look again. */
+  private pieces: Array<Buffer> = []
+  private have = 0
+  private need = 0
+  /** Nothing is understood any more. */
+  private blind = false
+  /** The last channel's name: mostly the next one's as well. */
+  private channel = ""
+  // Where the number that was read last ends, and how many bytes a frame lacks at least.
+  private cursor = 0
+  private lacking = 0
+
+  constructor(reading: Reading) {
+    this.reading = reading
+  }
+
+  /** Takes bytes as they come. */
+  read(chunk: Buffer): void {
+    if (this.blind) return this.reading.other(chunk)
+    let bytes = chunk
+    if (this.have > 0) {
+      this.pieces.push(chunk)
+      this.have += chunk.length
+      if (this.have < this.need) return
+      bytes = Buffer.concat(this.pieces, this.have)
+      this.pieces = []
+      this.have = 0
+    }
+    // One string for all messages of plain ASCII, which most are: cutting it costs less than decoding each.
+    let text: string | undefined
+    let decided = false
+    let at = 0
+    while (at < bytes.length) {
+      const type = bytes[at]!
+      if ((type === push || type === star) && this.reading.message !== undefined) {
+        const length = this.messageHead(bytes, at)
+        if (length >= 0) {
+          const from = this.cursor
+          const start = this.payloadStart(bytes, from + length)
+          if (start < 0) {
+            if (start === unknown) return this.giveUp(bytes, at)
+            return this.keep(bytes, at, this.lacking)
+          }
+          const end = start + this.payloadLength
+          if (end + 2 > bytes.length) return this.keep(bytes, at, end + 2 - bytes.length)
+          if (!decided) {
+            decided = true
+            text = isAscii(bytes) ? bytes.toString("latin1") : undefined
+          }
+          this.deliver(bytes, text, from, from + length, start, end)
+          at = end + 2
+          continue
+        }
+      } else if (type === colon && this.reading.isOurs()) {
+        const receivers = this.number(bytes, at + 1)
+        if (receivers === unknown) return this.giveUp(bytes, at)
+        if (this.cursor < 0) return this.keep(bytes, at, 1)
+        at = this.cursor
+        this.reading.answered(receivers, undefined)
+        continue
+      }
+      const end = this.frameEnd(bytes, at, 0)
+      if (end === unknown) return this.giveUp(bytes, at)
+      if (end > bytes.length) return this.keep(bytes, at, end - bytes.length)
+      if (type === minus && this.reading.isOurs()) {
+        this.reading.answered(0, bytes.toString("utf8", at + 1, end - 2))
+      } else this.reading.other(bytes.subarray(at, end))
+      at = end
+    }
+  }
+
+  private deliver(bytes: Buffer, text: string | undefined, from: number, to: number, start: number, end: number) {
+    const { channel } = this
+    if (text === undefined) {
+      this.channel = bytes.toString("utf8", from, to)
+      this.reading.message!(this.channel, bytes.subarray(start, end), end - start)
+    } else {
+      if (to - from !== channel.length || !text.startsWith(channel, from)) this.channel = text.slice(from, to)
+      this.reading.message!(this.channel, text.slice(start, end), end - start)
+    }
+  }
+
+  /** Length of the channel's name if these bytes begin a message and its head is here; then `cursor` is where the name begins. */
+  private messageHead(bytes: Buffer, at: number): number {
+    if (at + 1 + head.length >= bytes.length) return unknown
+    for (let i = 0; i < head.length; i++) if (bytes[at + 1 + i] !== head[i]) return unknown
+    const length = this.number(bytes, at + 1 + head.length)
+    return this.cursor < 0 ? unknown : length
+  }
+
+  private payloadLength = 0
+
+  /** Where the payload begins, behind the name; `unknown`, or -2 where it has not come yet. */
+  private payloadStart(bytes: Buffer, nameEnd: number): number {
+    const at = nameEnd + 2
+    if (at + 1 >= bytes.length) {
+      this.lacking = at + 2 - bytes.length
+      return -2
+    }
+    if (bytes[at] !== dollar) return unknown
+    const length = this.number(bytes, at + 1)
+    if (length === unknown) return unknown
+    if (this.cursor < 0) {
+      this.lacking = 1
+      return -2
+    }
+    this.payloadLength = length
+    return this.cursor
+  }
+
+  /** A number up to the end of its line, whose end becomes `cursor`: -1 where it has not come yet. `unknown` for what is none. */
+  private number(bytes: Buffer, at: number): number {
+    let value = 0
+    for (let i = at; i < bytes.length; i++) {
+      const byte = bytes[i]!
+      if (byte === cr) {
+        this.cursor = i + 1 < bytes.length ? i + 2 : -1
+        return i === at || (this.cursor > 0 && bytes[i + 1] !== lf) ? unknown : value
+      }
+      if (byte < 48 || byte > 57 || i - at > 12) return unknown
+      value = value * 10 + byte - 48
+    }
+    this.cursor = -1
+    return value
+  }
+
+  /** Where a frame of any kind ends; more than there is where it has not come, `unknown` for what is no frame. */
+  private frameEnd(bytes: Buffer, at: number, depth: number): number {
+    if (depth > maxDepth) return unknown
+    if (at >= bytes.length) return at + 1
+    const line = bytes.indexOf("\r\n", at, "latin1")
+    if (line < 0) return bytes.length - at > maxLine ? unknown : bytes.length + 1
+    switch (bytes[at]) {
+      case 43: // +
+      case minus:
+      case colon:
+      case 95: // _
+      case 35: // #
+      case 44: // ,
+      case 40: // (
+        return line + 2
+      case dollar:
+      case 33: // !
+      case 61: // =
+        {
+          const length = this.count(bytes, at + 1, line)
+          return length === unknown ? unknown : length === undefined ? line + 2 : line + 4 + length
+        }
+      case star:
+      case 126: // ~
+      case push:
+        return this.itemsEnd(bytes, this.count(bytes, at + 1, line), line + 2, depth)
+      case 37: {
+        // %
+        const count = this.count(bytes, at + 1, line)
+        return this.itemsEnd(bytes, count === undefined || count === unknown ? count : count * 2, line + 2, depth)
+      }
+      default:
+        return unknown
+    }
+  }
+
+  private itemsEnd(bytes: Buffer, count: number | undefined, at: number, depth: number): number {
+    if (count === unknown) return unknown
+    let end = at
+    for (let i = 0; i < (count ?? 0); i++) {
+      end = this.frameEnd(bytes, end, depth + 1)
+      if (end === unknown || end > bytes.length) return end
+    }
+    return end
+  }
+
+  /** A length; nothing where it is RESP2's -1, which means that there is nothing. */
+  private count(bytes: Buffer, at: number, line: number): number | undefined {
+    if (bytes[at] === minus) return line === at + 2 && bytes[at + 1] === 49 ? undefined : unknown
+    const value = this.number(bytes, at)
+    return this.cursor === line + 2 ? value : unknown
+  }
+
+  private keep(bytes: Buffer, at: number, lacking: number) {
+    const rest = at === 0 ? bytes : bytes.subarray(at)
+    this.pieces = [rest]
+    this.have = rest.length
+    this.need = rest.length + lacking
+  }
+
+  private giveUp(bytes: Buffer, at: number) {
+    this.blind = true
+    this.reading.other(at === 0 ? bytes : bytes.subarray(at))
+  }
+}

@@ -1,0 +1,130 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { RespReader } from "../../src/transport/internal/RespReader.ts"
+
+const message = (channel: string, payload: string | Buffer, type = ">") => {
+  const bytes = Buffer.from(payload)
+  return Buffer.concat([
+    Buffer.from(`${type}3\r\n$7\r\nmessage\r\n$${Buffer.byteLength(channel)}\r\n${channel}\r\n$${bytes.length}\r\n`),
+    bytes,
+    Buffer.from("\r\n")
+  ])
+}
+
+/** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. */
+const read = (chunks: ReadonlyArray<Buffer>, options: { readonly ours?: number; readonly listens?: boolean } = {}) => {
+  let ours = options.ours ?? 0
+  const seen: Array<string> = []
+  const frames: Array<string | Uint8Array> = []
+  const reader = new RespReader({
+    isOurs: () => ours > 0,
+    answered: (receivers, error) => {
+      ours--
+      seen.push(error === undefined ? `answered ${receivers}` : `refused ${error}`)
+    },
+    message:
+      options.listens === false
+        ? undefined
+        : (channel, frame, bytes) => {
+            assert.strictEqual(Buffer.byteLength(Buffer.from(frame)), bytes)
+            frames.push(frame)
+            seen.push(`message ${channel} ${Buffer.from(frame).toString("base64")}`)
+          },
+    other: (bytes) => {
+      const text = bytes.toString("latin1")
+      if (seen.at(-1)?.startsWith("other ")) seen[seen.length - 1] += text
+      else seen.push(`other ${text}`)
+    }
+  })
+  for (const chunk of chunks) reader.read(Buffer.from(chunk))
+  return { frames, seen }
+}
+
+const base64 = (text: string) => Buffer.from(text).toString("base64")
+
+const everything = Buffer.concat([
+  Buffer.from("+OK\r\n%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n"),
+  Buffer.from(":1\r\n:12345\r\n-NOPERM no rights: é\r\n"),
+  Buffer.from("_\r\n#t\r\n,1.5\r\n(123\r\n$-1\r\n*-1\r\n*0\r\n~1\r\n+a\r\n=7\r\ntxt:abc\r\n!5\r\nERR x\r\n"),
+  message("users", `{"a":"b\r\n"}`),
+  message("users", "", "*"),
+  message("größe", "ünï\u0000", ">"),
+  message("users", Buffer.from([0xff, 0xfe])),
+  Buffer.from(
+    ">4\r\n$8\r\npmessage\r\n$2\r\nu*\r\n$5\r\nusers\r\n$2\r\nhi\r\n>3\r\n$9\r\nsubscribe\r\n$5\r\nusers\r\n:1\r\n"
+  ),
+  message("users", "x".repeat(70_000)),
+  Buffer.from("*2\r\n$4\r\npong\r\n$0\r\n\r\n")
+])
+
+describe("RespReader", () => {
+  it("reads messages, its own replies, and hands on the rest as whole frames", () => {
+    const { frames, seen } = read([everything], { ours: 3 })
+    assert.deepStrictEqual(seen.slice(0, 4), [
+      "other +OK\r\n%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n",
+      "answered 1",
+      "answered 12345",
+      "refused NOPERM no rights: é"
+    ])
+    assert.deepStrictEqual(seen.slice(5, 9), [
+      `message users ${base64(`{"a":"b\r\n"}`)}`,
+      "message users ",
+      `message größe ${base64("ünï\u0000")}`,
+      `message users ${Buffer.from([0xff, 0xfe]).toString("base64")}`
+    ])
+    assert.match(seen[4]!, /^other _\r\n.*ERR x\r\n$/s)
+    assert.match(seen[9]!, /^other >4\r\n.*:1\r\n$/s)
+    assert.strictEqual(frames.length, 5)
+    assert.strictEqual(seen.length, 12)
+  })
+
+  it.effect.prop(
+    "finds the same wherever the stream of bytes is cut",
+    [Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: everything.length })))],
+    ([places]) =>
+      Effect.sync(() => {
+        const cuts = [0, ...[...places].sort((a, b) => a - b), everything.length]
+        const chunks = cuts.slice(1).map((cut, i) => everything.subarray(cuts[i], cut))
+        assert.deepStrictEqual(read(chunks, { ours: 3 }).seen, read([everything], { ours: 3 }).seen)
+      })
+  )
+
+  it("finds the same byte by byte", () => {
+    const short = everything.subarray(0, everything.length - 71_000)
+    const chunks = Array.from(short, (byte) => Buffer.from([byte]))
+    assert.deepStrictEqual(read(chunks, { ours: 3 }).seen, read([short], { ours: 3 }).seen)
+  })
+
+  it("gives text for plain ASCII, and bytes for what is not", () => {
+    const plain = read([Buffer.concat([message("a", "one"), message("b", "two")])])
+    assert.deepStrictEqual(plain.frames, ["one", "two"])
+    const other = read([Buffer.concat([message("a", "one"), message("b", "zwö")])])
+    assert.isTrue(other.frames.every((frame) => Buffer.isBuffer(frame)))
+    assert.deepStrictEqual(other.seen, [`message a ${base64("one")}`, `message b ${base64("zwö")}`])
+  })
+
+  it("leaves replies alone that are not its own, and messages that nobody has asked for", () => {
+    const bytes = Buffer.concat([Buffer.from(":1\r\n-ERR x\r\n"), message("users", "hi")])
+    assert.deepStrictEqual(read([bytes], { listens: false }).seen, [`other ${bytes.toString("latin1")}`])
+  })
+
+  for (const foreign of [
+    "HTTP/1.1 400 Bad Request\r\n\r\n",
+    "\u0015\u0003\u0001",
+    ":1x\r\n",
+    "$x\r\n",
+    "$-2\r\n",
+    "*99999999999999999\r\n",
+    ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n:1\r\n",
+    `+${"x".repeat(70_000)}`,
+    "*1\r\n".repeat(20)
+  ]) {
+    it(`hands on ${JSON.stringify(foreign.slice(0, 24))} as it came, and everything after it`, () => {
+      const chunks = [Buffer.concat([Buffer.from(":1\r\n"), Buffer.from(foreign)]), Buffer.from(":2\r\n+OK\r\n")]
+      const { seen } = read(chunks, { ours: foreign.startsWith(":") ? 2 : 1 })
+      assert.strictEqual(seen[0], "answered 1")
+      assert.strictEqual(seen.slice(1).join(""), `other ${foreign}:2\r\n+OK\r\n`)
+    })
+  }
+})
