@@ -20,7 +20,8 @@ export const rings: Record<string, Ring> = {
   },
   policy: { tests: ["test/policy/*.test.ts"] },
   client: {
-    tests: ["test/client/*.test.ts"],
+    // Attempts are tried by the policies that make them.
+    tests: ["test/client/*.test.ts", "test/policy/{Policy,Retry}.test.ts"],
     without: [
       "end once each, by their deadline; nothing runs twice unasked, and no more is sent than the budget allows",
       "all succeed where the actions are idempotent and the losses end in time"
