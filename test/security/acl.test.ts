@@ -3,7 +3,8 @@ import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Option, Schema } from "effect"
 import { Action, Broadcast, Caller, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
-import { RedisServer } from "fiberbus/testing"
+import { RedisClusterServer, RedisServer } from "fiberbus/testing"
+import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisLease from "fiberbus/transport/RedisLease"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
@@ -47,110 +48,171 @@ const subscribing = (channel: string) =>
 it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
-    ["service", "caller", "live", "listener", "publisher", "leases"]
+    [
+      ...["service", "caller", "live", "listener", "publisher", "leases"],
+      ...["shard-service", "shard-caller", "shard-listener", "shard-publisher"]
+    ]
   )
 })
 
 describe("under the least privileges", () => {
-  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl] }))((it) => {
-    it.effect("a service answers and a caller calls, progress and all", () =>
-      Effect.gen(function* () {
-        const users = yield* Caller.make(Users)
-        assert.strictEqual(yield* users.count(), 2)
-        const steps: Array<number> = []
-        const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
-        assert.strictEqual(yield* count, 2)
-        assert.deepStrictEqual(steps, [1])
-        assert.strictEqual(yield* users.count.send(), 1)
-      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
+  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl.filter((line) => !line.includes(" shard-"))] }))(
+    (it) => {
+      it.effect("a service answers and a caller calls, progress and all", () =>
+        Effect.gen(function* () {
+          const users = yield* Caller.make(Users)
+          assert.strictEqual(yield* users.count(), 2)
+          const steps: Array<number> = []
+          const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
+          assert.strictEqual(yield* count, 2)
+          assert.deepStrictEqual(steps, [1])
+          assert.strictEqual(yield* users.count.send(), 1)
+        }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
+      )
+
+      it.effect("a service that may not claim requests is told so when it begins, and may serve live", () =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.provide(UsersLive, as("live")))))
+          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+          assert.include(String(error), 'delivery: "live"')
+          const users = yield* Caller.make(Users)
+          assert.strictEqual(yield* users.count(), 2)
+        }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
+      )
+
+      it.effect("a listener hears and a publisher publishes", () =>
+        Effect.gen(function* () {
+          const heard = yield* Deferred.make<string>()
+          const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
+            Layer.provide(as("listener"))
+          )
+          yield* Effect.gen(function* () {
+            assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
+            assert.strictEqual(yield* Deferred.await(heard), "created")
+          }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
+        })
+      )
+
+      it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
+        Effect.gen(function* () {
+          yield* denied(subscribing("user_service"), "user_service")
+          yield* denied(Layer.build(UsersLive).pipe(Effect.scoped), "user_service")
+          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
+          yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+          const other = yield* Caller.dynamic("other_service")
+          yield* denied(other.call("x"), "other_service")
+        }).pipe(Effect.scoped, Effect.provide(as("caller")))
+      )
+
+      it.effect("a service reads no inbox and calls nobody", () =>
+        Effect.gen(function* () {
+          yield* denied(subscribing("caller:somebody"), "caller:")
+          yield* denied(Effect.scoped(Caller.make(Users)), "caller:")
+          yield* denied(Transport.publish("user_service", "{}"), "user_service")
+        }).pipe(Effect.provide(as("service")))
+      )
+
+      it.effect("a listener publishes nothing, a publisher hears nothing", () =>
+        Effect.gen(function* () {
+          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(
+            Effect.provide(as("listener"))
+          )
+          yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
+        })
+      )
+
+      it.effect("leases are kept, for a user who may do nothing else", () =>
+        Effect.gen(function* () {
+          const { host, port, command } = yield* RedisServer.RedisServer
+          const leases = (username: string) =>
+            RedisLease.layer({ host, port, username, password: `${username}-password` })
+          const token = Lease.token.pipe(Lease.hold("nightly"))
+          assert.isAbove((yield* token.pipe(Effect.provide(leases("leases"))))!, 0)
+          const error = yield* Effect.flip(token.pipe(Effect.provide(leases("caller"))))
+          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+          for (const words of [
+            ["GET", "fiberbus:lease:nightly"],
+            ["HSET", "other", "a", "b"],
+            ["PUBLISH", "user_service", "{}"]
+          ]) {
+            const answer = yield* Effect.option(command("ACL", "DRYRUN", "leases", ...words))
+            assert.notStrictEqual(Option.getOrUndefined(answer), "OK", words.join(" "))
+          }
+        })
+      )
+
+      it.effect("nobody touches keys, scripts or the server", () =>
+        Effect.gen(function* () {
+          const { command } = yield* RedisServer.RedisServer
+          for (const role of ["service", "caller", "live", "listener", "publisher"]) {
+            for (const words of [
+              ["GET", "key"],
+              ["SET", "key", "1"],
+              ["EVAL", "return 1", "0"],
+              ["CONFIG", "GET", "*"],
+              ["PSUBSCRIBE", "*"],
+              ["FLUSHALL"]
+            ]) {
+              const answer = yield* Effect.option(command("ACL", "DRYRUN", role, ...words))
+              assert.notStrictEqual(Option.getOrUndefined(answer), "OK", `${role} ${words.join(" ")}`)
+            }
+            assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
+          }
+        })
+      )
+    }
+  )
+})
+
+describe("under the least privileges of a cluster", () => {
+  const sharded = acl.filter((line) => line.includes(" shard-"))
+  const shard = (role: "service" | "caller" | "listener" | "publisher") =>
+    Layer.unwrap(
+      RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
+        Effect.succeed(
+          RedisCluster.layer({ nodes, username: `shard-${role}`, password: `shard-${role}-password`, prefix: "" })
+        )
+      )
     )
 
-    it.effect("a service that may not claim requests is told so when it begins, and may serve live", () =>
-      Effect.gen(function* () {
-        const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.provide(UsersLive, as("live")))))
-        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
-        assert.include(String(error), 'delivery: "live"')
-        const users = yield* Caller.make(Users)
-        assert.strictEqual(yield* users.count(), 2)
-      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
-    )
-
-    it.effect("a listener hears and a publisher publishes", () =>
+  it.layer(RedisClusterServer.layer({ acl: ["user default off", ...sharded] }))((it) => {
+    it.effect("a service answers and a caller calls, a listener hears and a publisher publishes", () =>
       Effect.gen(function* () {
         const heard = yield* Deferred.make<string>()
         const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
-          Layer.provide(as("listener"))
+          Layer.provide(shard("listener"))
         )
+        yield* Effect.gen(function* () {
+          const users = yield* Caller.make(Users)
+          const steps: Array<number> = []
+          const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
+          assert.strictEqual(yield* count, 2)
+          assert.deepStrictEqual(steps, [1])
+          assert.strictEqual(yield* users.count.send(), 1)
+          assert.strictEqual((yield* Transport.Transport).capabilities.receivers, "exact")
+        }).pipe(Effect.provide(shard("caller")), Effect.provide(Layer.provide(UsersLive, shard("service"))))
         yield* Effect.gen(function* () {
           assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
           assert.strictEqual(yield* Deferred.await(heard), "created")
-        }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
+        }).pipe(Effect.provide(Live), Effect.provide(shard("publisher")))
       })
     )
 
-    it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
+    it.effect("none does what is another's", () =>
       Effect.gen(function* () {
-        yield* denied(subscribing("user_service"), "user_service")
-        yield* denied(Layer.build(UsersLive).pipe(Effect.scoped), "user_service")
-        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
-        yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
-        const other = yield* Caller.dynamic("other_service")
-        yield* denied(other.call("x"), "other_service")
-      }).pipe(Effect.scoped, Effect.provide(as("caller")))
-    )
-
-    it.effect("a service reads no inbox and calls nobody", () =>
-      Effect.gen(function* () {
-        yield* denied(subscribing("caller:somebody"), "caller:")
-        yield* denied(Effect.scoped(Caller.make(Users)), "caller:")
-        yield* denied(Transport.publish("user_service", "{}"), "user_service")
-      }).pipe(Effect.provide(as("service")))
-    )
-
-    it.effect("a listener publishes nothing, a publisher hears nothing", () =>
-      Effect.gen(function* () {
-        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(Effect.provide(as("listener")))
-        yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
-      })
-    )
-
-    it.effect("leases are kept, for a user who may do nothing else", () =>
-      Effect.gen(function* () {
-        const { host, port, command } = yield* RedisServer.RedisServer
-        const leases = (username: string) =>
-          RedisLease.layer({ host, port, username, password: `${username}-password` })
-        const token = Lease.token.pipe(Lease.hold("nightly"))
-        assert.isAbove((yield* token.pipe(Effect.provide(leases("leases"))))!, 0)
-        const error = yield* Effect.flip(token.pipe(Effect.provide(leases("caller"))))
-        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
-        for (const words of [
-          ["GET", "fiberbus:lease:nightly"],
-          ["HSET", "other", "a", "b"],
-          ["PUBLISH", "user_service", "{}"]
-        ]) {
-          const answer = yield* Effect.option(command("ACL", "DRYRUN", "leases", ...words))
-          assert.notStrictEqual(Option.getOrUndefined(answer), "OK", words.join(" "))
-        }
-      })
-    )
-
-    it.effect("nobody touches keys, scripts or the server", () =>
-      Effect.gen(function* () {
-        const { command } = yield* RedisServer.RedisServer
-        for (const role of ["service", "caller", "live", "listener", "publisher"]) {
-          for (const words of [
-            ["GET", "key"],
-            ["SET", "key", "1"],
-            ["EVAL", "return 1", "0"],
-            ["CONFIG", "GET", "*"],
-            ["PSUBSCRIBE", "*"],
-            ["FLUSHALL"]
-          ]) {
-            const answer = yield* Effect.option(command("ACL", "DRYRUN", role, ...words))
-            assert.notStrictEqual(Option.getOrUndefined(answer), "OK", `${role} ${words.join(" ")}`)
-          }
-          assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
-        }
+        yield* Effect.gen(function* () {
+          yield* denied(subscribing("user_service"), "user_service")
+          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
+          yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+        }).pipe(Effect.provide(shard("caller")))
+        yield* Effect.gen(function* () {
+          yield* denied(subscribing("caller:somebody"), "caller:")
+          yield* denied(Transport.publish("user_service", "{}"), "user_service")
+        }).pipe(Effect.provide(shard("service")))
+        yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(shard("publisher")))
+        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(
+          Effect.provide(shard("listener"))
+        )
       })
     )
   })
