@@ -141,6 +141,7 @@ describe("Retry", () => {
     [new CallError.UnknownAction({ action: "x" }), "no", false, false],
     [new CallError.InvalidPayload({ path: [], expected: "" }), "no", false, false],
     [new CallError.PayloadTooLarge({ what: "request", bytes: 2, maxBytes: 1 }), "no", false, false],
+    [new CallError.UnknownReceipt({ id: "" }), "unknown", false, false],
     [new CallError.RemoteDefect({ id: "" }), "yes", false, false],
     [new CallError.RemoteError({ error: "", payload: null }), "yes", false, false],
     [new CallError.ContractMismatch({ part: "success", path: [], expected: "" }), "yes", false, false],
