@@ -10,6 +10,7 @@ import * as Stdio from "effect/Stdio"
 import * as Printable from "../wire/Printable.ts"
 import { call } from "./Call.ts"
 import { contract } from "./Contract.ts"
+import { dead } from "./Dead.ts"
 import * as ExitStatus from "./ExitStatus.ts"
 import * as Output from "./Output.ts"
 import { send } from "./Send.ts"
@@ -19,7 +20,7 @@ const fiberbus = Command.make("fiberbus").pipe(
   Command.withDescription(
     `Talk to services over Redis: fiberbus' own, and Python's Daebus; compare contracts.\n\n  ${ExitStatus.help}`
   ),
-  Command.withSubcommands([call, send, tap, contract])
+  Command.withSubcommands([call, send, tap, dead, contract])
 )
 
 /**

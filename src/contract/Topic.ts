@@ -1,7 +1,7 @@
 /** A channel for events and the schema of what is published there. Everyone who listens gets every message. */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import { dual } from "effect/Function"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import type * as Schema from "effect/Schema"
@@ -29,6 +29,14 @@ export interface Pattern<out Glob extends string, out Message extends AnySchema>
   readonly annotations: Context.Context<never>
 }
 
+/** What a topic's type says once it is durable: groups of listeners get every message, also those that were away. */
+export interface Durable {
+  readonly durable: {
+    /** How long messages are kept for groups that come later, in milliseconds; 0 for not at all. */
+    readonly keepMillis: number
+  }
+}
+
 /** A topic with its parameters forgotten. */
 export type Any = Topic<string, AnySchema>
 /** A pattern with its parameters forgotten. */
@@ -38,7 +46,7 @@ export type Message<T extends Any | AnyPattern> = T["message"]["Type"]
 
 /**
  * Each publisher numbers its messages, so that listeners can tell what they missed (`onGap`). False by default: the number is in the
- * message, where listeners of Daebus see it, as a field `fiberbus`.
+ * message, where listeners of Daebus see it, as a field `fiberbus`. Messages of a {@link durable} topic bear none.
  */
 export const Numbered = Context.Reference<boolean>("fiberbus/contract/Topic/Numbered", { defaultValue: () => false })
 
@@ -123,6 +131,20 @@ const Proto = {
     return pipeArguments(this, arguments)
   }
 }
+
+/**
+ * Makes a topic durable: each group of listeners (`Listener.layerGroup`) gets every message once it has begun, at least once, whoever is away
+ * when it is published. Whoever listens without a group hears it as before, at most once.
+ *
+ * Units: `keep` is how long messages are kept besides, for groups that begin later and ask for what was before. Default not at all.
+ */
+export const durable = <T extends Any>(topic: T, options?: { readonly keep?: Duration.Input }): T & Durable =>
+  Object.assign(Object.create(Proto), topic, {
+    durable: { keepMillis: options?.keep === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(options.keep)) }
+  })
+
+/** True for what {@link durable} made. */
+export const isDurable = (topic: Any | AnyPattern): topic is Any & Durable => "durable" in topic
 
 /** True for patterns, false for topics. */
 export const isPattern = (topic: Any | AnyPattern): topic is AnyPattern => topic[TypeId] === "Pattern"

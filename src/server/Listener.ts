@@ -5,6 +5,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Name from "../contract/Name.ts"
 import * as Topic from "../contract/Topic.ts"
+import { Durable } from "../transport/Durable.ts"
 import { Transport, type TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 import * as Numbers from "../wire/Numbers.ts"
@@ -75,38 +76,97 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
       const { listen } = yield* host
       const made = Effect.isEffect(handler) ? yield* handler : handler
       const context = yield* Entry.context
-      const name = Topic.isPattern(topic) ? topic.pattern : topic.channel
       yield* listen(
         Topic.isPattern(topic)
           ? { _tag: "Pattern", pattern: Channels.pattern(prefix, topic.pattern) }
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
-        {
-          name,
-          concurrency: undefined,
-          delivery: "live",
-          automatic: false,
-          select: ({ raw }) => Numbers.strip(raw),
-          decode: SchemaCodec.make(topic.message).decode,
-          handle: (message, { envelope: { raw }, service }) =>
-            made(message, {
-              channel: service,
-              number: raw["fiberbus"] === undefined ? undefined : Numbers.read(raw),
-              backfilled: Hearing.isBackfilled(raw)
-            }) as Effect.Effect<unknown, unknown>,
-          context,
-          observed: Observed.topic(name, Topic.isPattern(topic), context),
-          success: undefined,
-          error: undefined,
-          progress: undefined,
-          ...Entry.plain
-        },
+        toEntry(topic, made, context),
         Options.resolve(rest),
         {
           group,
           onGap: onGap as Hearing.Hearing["onGap"],
-          refills: Context.get(topic.annotations, Topic.History) !== undefined
+          // What a durable topic keeps it keeps for groups.
+          refills: Context.get(topic.annotations, Topic.History) !== undefined && !Topic.isDurable(topic)
         }
       )
     })
   ) as any
+}
+
+/** What can be set for a group of durable listeners. */
+export interface GroupOptions extends Options.Options {
+  /**
+   * What a group gets that was not there before: messages from `now` on (the default), or from the `beginning` of what the topic keeps
+   * (`Topic.durable`'s `keep`). It is asked once in the life of a group.
+   */
+  readonly from?: "now" | "beginning"
+}
+
+/**
+ * Runs a handler for every message of a durable topic: each goes to one listener of the group, in whichever process, at least once. A
+ * group is there from the first time that one of its listeners is built, and goes on when none runs: what is published meanwhile waits.
+ *
+ * A failure of the handler is a reason to deliver the message again, by `durable.retry`, and after `durable.deliveries` it becomes a
+ * dead letter of the group. Up to `concurrency` (10) messages are handled at once.
+ * Errors: `TransportError` when the store cannot be reached.
+ */
+export const layerGroup = <T extends Topic.Any & Topic.Durable, E, R, E2 = never, R2 = never>(
+  topic: T,
+  group: string,
+  handler: Handler<T, E, R> | Effect.Effect<Handler<T, E, R>, E2, R2>,
+  options: GroupOptions = {}
+): Layer.Layer<never, E2 | TransportError, Transport | Durable | Exclude<R | R2, Scope.Scope>> => {
+  Name.check("group", group)
+  return Layer.effectDiscard(
+    Effect.gen(function* () {
+      const { attend } = yield* host
+      const made = Effect.isEffect(handler) ? yield* handler : handler
+      const context = yield* Entry.context
+      const { from, ...rest } = options
+      const settings = Options.resolve(rest)
+      yield* attend({ name: topic.channel, group, from: from ?? "now" }, toEntry(topic, made, context), settings)
+    })
+  ) as any
+}
+
+/**
+ * Ends a group of durable listeners for good, with all that is kept for it: otherwise what is published is kept for a group that
+ * nobody serves any more until `maxLength` is reached. Listeners of it that still run hear nothing more.
+ */
+export const removeGroup = (
+  topic: Topic.Any & Topic.Durable,
+  group: string
+): Effect.Effect<void, TransportError, Transport | Durable> =>
+  Effect.gen(function* () {
+    const { prefix } = yield* Transport
+    const { unsubscribe } = yield* Durable
+    yield* unsubscribe(Channels.queue(prefix, topic.channel), Channels.groupQueue(prefix, topic.channel, group))
+  })
+
+const toEntry = (
+  topic: Topic.Any | Topic.AnyPattern,
+  handler: Handler<any, any, any>,
+  context: Context.Context<never>
+): Entry.Entry => {
+  const name = Topic.isPattern(topic) ? topic.pattern : topic.channel
+  return {
+    name,
+    concurrency: undefined,
+    delivery: "live",
+    automatic: false,
+    select: ({ raw }) => Numbers.strip(raw),
+    decode: SchemaCodec.make(topic.message).decode,
+    handle: (message, { envelope: { raw }, service }) =>
+      handler(message, {
+        channel: service,
+        number: raw["fiberbus"] === undefined ? undefined : Numbers.read(raw),
+        backfilled: Hearing.isBackfilled(raw)
+      }) as Effect.Effect<unknown, unknown>,
+    context,
+    observed: Observed.topic(name, Topic.isPattern(topic), context),
+    success: undefined,
+    error: undefined,
+    progress: undefined,
+    ...Entry.plain
+  }
 }

@@ -1,11 +1,14 @@
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Option, Queue, Schema } from "effect"
-import { Action, Broadcast, Caller, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
-import { RedisServer } from "fiberbus/testing"
+import { Context, Deferred, Effect, Layer, Option, Queue, Schedule, Schema } from "effect"
+import { TestClock } from "effect/testing"
+import { Action, Broadcast, Caller, Durable, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
+import { RedisClusterServer, RedisServer } from "fiberbus/testing"
+import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisLease from "fiberbus/transport/RedisLease"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
+import * as RedisStreams from "fiberbus/transport/RedisStreams"
 
 /** The lines that the documentation gives: tested as they stand there. */
 const docs = readFileSync(resolve(import.meta.dirname, "../../docs/security.md"), "utf8")
@@ -29,6 +32,23 @@ const as = (role: "service" | "live" | "caller" | "listener" | "publisher" | "me
     )
   )
 
+const Payments = Service.make(
+  "payments",
+  Action.make("charge", { payload: { cents: Schema.Finite }, success: Schema.Finite }).pipe(
+    Action.annotate(Action.Delivery, "durable")
+  ),
+  Action.make("fail").pipe(Action.annotate(Action.Delivery, "durable"))
+)
+const Others = Service.make("others", Action.make("work").pipe(Action.annotate(Action.Delivery, "durable")))
+const Orders = Topic.durable(Topic.make("orders", { n: Schema.Finite }))
+
+const durably = (role: "producer" | "worker") =>
+  Layer.unwrap(
+    Effect.map(RedisServer.RedisServer, ({ host, port }) =>
+      RedisStreams.layer({ host, port, username: role, password: `${role}-password` })
+    )
+  )
+
 const denied = <A, R>(effect: Effect.Effect<A, unknown, R>, channel: string) =>
   Effect.map(Effect.flip(effect), (error) => {
     const { reason = error } = error as { readonly reason?: unknown }
@@ -47,159 +67,264 @@ const subscribing = (channel: string) =>
 it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
-    ["service", "caller", "live", "listener", "publisher", "member", "auditor", "teller", "leases"]
+    [
+      ...[
+        "service",
+        "caller",
+        "live",
+        "listener",
+        "publisher",
+        "member",
+        "auditor",
+        "teller",
+        "leases",
+        "producer",
+        "worker"
+      ],
+      ...["shard-service", "shard-caller", "shard-listener", "shard-publisher"]
+    ]
   )
 })
 
 describe("under the least privileges", () => {
-  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl] }))((it) => {
-    it.effect("a service answers and a caller calls, progress and all", () =>
-      Effect.gen(function* () {
-        const users = yield* Caller.make(Users)
-        assert.strictEqual(yield* users.count(), 2)
-        const steps: Array<number> = []
-        const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
-        assert.strictEqual(yield* count, 2)
-        assert.deepStrictEqual(steps, [1])
-        assert.strictEqual(yield* users.count.send(), 1)
-      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
+  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl.filter((line) => !line.includes(" shard-"))] }))(
+    (it) => {
+      it.effect("a service answers and a caller calls, progress and all", () =>
+        Effect.gen(function* () {
+          const users = yield* Caller.make(Users)
+          assert.strictEqual(yield* users.count(), 2)
+          const steps: Array<number> = []
+          const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
+          assert.strictEqual(yield* count, 2)
+          assert.deepStrictEqual(steps, [1])
+          assert.strictEqual(yield* users.count.send(), 1)
+        }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
+      )
+
+      it.effect("a service that may not claim requests is told so when it begins, and may serve live", () =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.provide(UsersLive, as("live")))))
+          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+          assert.include(String(error), 'delivery: "live"')
+          const users = yield* Caller.make(Users)
+          assert.strictEqual(yield* users.count(), 2)
+        }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
+      )
+
+      it.effect("a listener hears and a publisher publishes", () =>
+        Effect.gen(function* () {
+          const heard = yield* Deferred.make<string>()
+          const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
+            Layer.provide(as("listener"))
+          )
+          yield* Effect.gen(function* () {
+            assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
+            assert.strictEqual(yield* Deferred.await(heard), "created")
+          }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
+        })
+      )
+
+      it.effect("a producer has durable work done by a worker, who is given all it needs", () =>
+        Effect.gen(function* () {
+          const Live = Handlers.layer(
+            Payments,
+            {
+              charge: ({ cents }) => Effect.succeed(cents),
+              fail: () => Effect.die("for the test")
+            },
+            { durable: { retry: Schedule.spaced("5 millis"), deliveries: 2, idle: "200 millis" } }
+          )
+          yield* Layer.build(Live.pipe(Layer.provide(durably("worker"))))
+          yield* Effect.gen(function* () {
+            const payments = yield* Caller.make(Payments)
+            assert.strictEqual(yield* payments.charge({ cents: 5 }), 5)
+            const later = yield* payments.charge.enqueue({ cents: 6 }, { id: "late", delay: "50 millis", key: "k" })
+            yield* payments.charge.enqueue({ cents: 7 }, { id: "behind", key: "k" })
+            assert.strictEqual(yield* later.await(), 6)
+            assert.strictEqual(yield* payments.charge.receipt("behind").await(), 7)
+            const error = yield* Effect.flip(payments.fail())
+            assert.strictEqual(error.reason._tag, "RemoteDefect")
+            yield* Broadcast.publish(Orders, { n: 1 })
+            const other = yield* Caller.make(Others)
+            yield* denied(other.work(), "append in {others}")
+          }).pipe(Effect.scoped, Effect.provide(durably("producer")))
+          // Every part of its keeping has been used; a right that is missing would have been told.
+          const { dead } = Context.get(yield* Layer.build(durably("worker")), Durable.Durable)
+          const [letter] = yield* dead.list("{payments}", { limit: 1 })
+          assert.strictEqual(letter?.reason, "Defect")
+          assert.isTrue(yield* dead.replay("{payments}", letter!.letter))
+        }).pipe(Effect.scoped, TestClock.withLive)
+      )
+
+      it.effect("a member of a group claims messages of that group, and of no other", () =>
+        Effect.gen(function* () {
+          const heard = yield* Queue.unbounded<string>()
+          const member = (group: string) =>
+            Listener.layer(Events, ({ type }) => Queue.offer(heard, type), { group }).pipe(Layer.provide(as("member")))
+          yield* Effect.gen(function* () {
+            yield* Broadcast.publish(Events, { type: "created" })
+            assert.strictEqual(yield* Queue.take(heard), "created")
+          }).pipe(Effect.provide(member("billing")), Effect.provide(as("publisher")))
+          const error = yield* Effect.flip(Effect.scoped(Layer.build(member("shipping"))))
+          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+          assert.include(error.hint, "without a group")
+        })
+      )
+
+      it.effect("who listens to numbers asks for what it missed, and their publisher answers", () =>
+        Effect.gen(function* () {
+          const Kept = Events.pipe(Topic.annotate(Topic.History, { messages: 10, for: "1 minute" }))
+          const heard = yield* Queue.unbounded<unknown>()
+          // Loses the second message on the way.
+          const lossy = Layer.effect(
+            Transport.Transport,
+            Effect.map(Transport.Transport, (transport) => ({
+              ...transport,
+              get state() {
+                return transport.state
+              },
+              subscribe: (target: Transport.Target, receive: Transport.Receive) =>
+                transport.subscribe(target, (frame, channel) => {
+                  if (channel !== "user_events" || !frame.toString().includes('"b"')) receive(frame, channel)
+                })
+            }))
+          ).pipe(Layer.provide(as("auditor")))
+          const Audit = Listener.layer(
+            Kept,
+            ({ type }, { backfilled }) => Queue.offer(heard, backfilled ? `${type} again` : type),
+            { concurrency: 1, onGap: (gap) => Queue.offer(heard, gap) }
+          ).pipe(Layer.provide(lossy))
+          yield* Effect.gen(function* () {
+            for (const type of ["a", "b", "c"]) yield* Broadcast.publish(Kept, { type })
+            assert.deepStrictEqual(yield* Queue.takeBetween(heard, 3, 3), ["a", "b again", "c"])
+          }).pipe(Effect.provide(Audit), Effect.provide(as("teller")))
+          const error = yield* Effect.flip(
+            Effect.scoped(Layer.build(Listener.layer(Kept, () => Effect.void).pipe(Layer.provide(as("listener")))))
+          )
+          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+        })
+      )
+
+      it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
+        Effect.gen(function* () {
+          yield* denied(subscribing("user_service"), "user_service")
+          yield* denied(Layer.build(UsersLive).pipe(Effect.scoped), "user_service")
+          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
+          yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+          const other = yield* Caller.dynamic("other_service")
+          yield* denied(other.call("x"), "other_service")
+        }).pipe(Effect.scoped, Effect.provide(as("caller")))
+      )
+
+      it.effect("a service reads no inbox and calls nobody", () =>
+        Effect.gen(function* () {
+          yield* denied(subscribing("caller:somebody"), "caller:")
+          yield* denied(Effect.scoped(Caller.make(Users)), "caller:")
+          yield* denied(Transport.publish("user_service", "{}"), "user_service")
+        }).pipe(Effect.provide(as("service")))
+      )
+
+      it.effect("a listener publishes nothing, a publisher hears nothing", () =>
+        Effect.gen(function* () {
+          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(
+            Effect.provide(as("listener"))
+          )
+          yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
+        })
+      )
+
+      it.effect("leases are kept, for a user who may do nothing else", () =>
+        Effect.gen(function* () {
+          const { host, port, command } = yield* RedisServer.RedisServer
+          const leases = (username: string) =>
+            RedisLease.layer({ host, port, username, password: `${username}-password` })
+          const token = Lease.token.pipe(Lease.hold("nightly"))
+          assert.isAbove((yield* token.pipe(Effect.provide(leases("leases"))))!, 0)
+          const error = yield* Effect.flip(token.pipe(Effect.provide(leases("caller"))))
+          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+          for (const words of [
+            ["GET", "fiberbus:lease:nightly"],
+            ["HSET", "other", "a", "b"],
+            ["PUBLISH", "user_service", "{}"]
+          ]) {
+            const answer = yield* Effect.option(command("ACL", "DRYRUN", "leases", ...words))
+            assert.notStrictEqual(Option.getOrUndefined(answer), "OK", words.join(" "))
+          }
+        })
+      )
+
+      it.effect("nobody touches keys, scripts or the server", () =>
+        Effect.gen(function* () {
+          const { command } = yield* RedisServer.RedisServer
+          for (const role of ["service", "caller", "live", "listener", "publisher", "member", "auditor", "teller"]) {
+            for (const words of [
+              ["GET", "key"],
+              ["SET", "key", "1"],
+              ["EVAL", "return 1", "0"],
+              ["CONFIG", "GET", "*"],
+              ["PSUBSCRIBE", "*"],
+              ["FLUSHALL"]
+            ]) {
+              const answer = yield* Effect.option(command("ACL", "DRYRUN", role, ...words))
+              assert.notStrictEqual(Option.getOrUndefined(answer), "OK", `${role} ${words.join(" ")}`)
+            }
+            assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
+          }
+        })
+      )
+    }
+  )
+})
+
+describe("under the least privileges of a cluster", () => {
+  const sharded = acl.filter((line) => line.includes(" shard-"))
+  const shard = (role: "service" | "caller" | "listener" | "publisher") =>
+    Layer.unwrap(
+      RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
+        Effect.succeed(
+          RedisCluster.layer({ nodes, username: `shard-${role}`, password: `shard-${role}-password`, prefix: "" })
+        )
+      )
     )
 
-    it.effect("a service that may not claim requests is told so when it begins, and may serve live", () =>
-      Effect.gen(function* () {
-        const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.provide(UsersLive, as("live")))))
-        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
-        assert.include(String(error), 'delivery: "live"')
-        const users = yield* Caller.make(Users)
-        assert.strictEqual(yield* users.count(), 2)
-      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
-    )
-
-    it.effect("a listener hears and a publisher publishes", () =>
+  it.layer(RedisClusterServer.layer({ acl: ["user default off", ...sharded] }))((it) => {
+    it.effect("a service answers and a caller calls, a listener hears and a publisher publishes", () =>
       Effect.gen(function* () {
         const heard = yield* Deferred.make<string>()
         const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
-          Layer.provide(as("listener"))
+          Layer.provide(shard("listener"))
         )
+        yield* Effect.gen(function* () {
+          const users = yield* Caller.make(Users)
+          const steps: Array<number> = []
+          const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
+          assert.strictEqual(yield* count, 2)
+          assert.deepStrictEqual(steps, [1])
+          assert.strictEqual(yield* users.count.send(), 1)
+          assert.strictEqual((yield* Transport.Transport).capabilities.receivers, "exact")
+        }).pipe(Effect.provide(shard("caller")), Effect.provide(Layer.provide(UsersLive, shard("service"))))
         yield* Effect.gen(function* () {
           assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
           assert.strictEqual(yield* Deferred.await(heard), "created")
-        }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
+        }).pipe(Effect.provide(Live), Effect.provide(shard("publisher")))
       })
     )
 
-    it.effect("a member of a group claims messages of that group, and of no other", () =>
+    it.effect("none does what is another's", () =>
       Effect.gen(function* () {
-        const heard = yield* Queue.unbounded<string>()
-        const member = (group: string) =>
-          Listener.layer(Events, ({ type }) => Queue.offer(heard, type), { group }).pipe(Layer.provide(as("member")))
         yield* Effect.gen(function* () {
-          yield* Broadcast.publish(Events, { type: "created" })
-          assert.strictEqual(yield* Queue.take(heard), "created")
-        }).pipe(Effect.provide(member("billing")), Effect.provide(as("publisher")))
-        const error = yield* Effect.flip(Effect.scoped(Layer.build(member("shipping"))))
-        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
-        assert.include(error.hint, "without a group")
-      })
-    )
-
-    it.effect("who listens to numbers asks for what it missed, and their publisher answers", () =>
-      Effect.gen(function* () {
-        const Kept = Events.pipe(Topic.annotate(Topic.History, { messages: 10, for: "1 minute" }))
-        const heard = yield* Queue.unbounded<unknown>()
-        // Loses the second message on the way.
-        const lossy = Layer.effect(
-          Transport.Transport,
-          Effect.map(Transport.Transport, (transport) => ({
-            ...transport,
-            get state() {
-              return transport.state
-            },
-            subscribe: (target: Transport.Target, receive: Transport.Receive) =>
-              transport.subscribe(target, (frame, channel) => {
-                if (channel !== "user_events" || !frame.toString().includes('"b"')) receive(frame, channel)
-              })
-          }))
-        ).pipe(Layer.provide(as("auditor")))
-        const Audit = Listener.layer(
-          Kept,
-          ({ type }, { backfilled }) => Queue.offer(heard, backfilled ? `${type} again` : type),
-          { concurrency: 1, onGap: (gap) => Queue.offer(heard, gap) }
-        ).pipe(Layer.provide(lossy))
+          yield* denied(subscribing("user_service"), "user_service")
+          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
+          yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+        }).pipe(Effect.provide(shard("caller")))
         yield* Effect.gen(function* () {
-          for (const type of ["a", "b", "c"]) yield* Broadcast.publish(Kept, { type })
-          assert.deepStrictEqual(yield* Queue.takeBetween(heard, 3, 3), ["a", "b again", "c"])
-        }).pipe(Effect.provide(Audit), Effect.provide(as("teller")))
-        const error = yield* Effect.flip(
-          Effect.scoped(Layer.build(Listener.layer(Kept, () => Effect.void).pipe(Layer.provide(as("listener")))))
+          yield* denied(subscribing("caller:somebody"), "caller:")
+          yield* denied(Transport.publish("user_service", "{}"), "user_service")
+        }).pipe(Effect.provide(shard("service")))
+        yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(shard("publisher")))
+        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(
+          Effect.provide(shard("listener"))
         )
-        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
-      })
-    )
-
-    it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
-      Effect.gen(function* () {
-        yield* denied(subscribing("user_service"), "user_service")
-        yield* denied(Layer.build(UsersLive).pipe(Effect.scoped), "user_service")
-        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
-        yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
-        const other = yield* Caller.dynamic("other_service")
-        yield* denied(other.call("x"), "other_service")
-      }).pipe(Effect.scoped, Effect.provide(as("caller")))
-    )
-
-    it.effect("a service reads no inbox and calls nobody", () =>
-      Effect.gen(function* () {
-        yield* denied(subscribing("caller:somebody"), "caller:")
-        yield* denied(Effect.scoped(Caller.make(Users)), "caller:")
-        yield* denied(Transport.publish("user_service", "{}"), "user_service")
-      }).pipe(Effect.provide(as("service")))
-    )
-
-    it.effect("a listener publishes nothing, a publisher hears nothing", () =>
-      Effect.gen(function* () {
-        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(Effect.provide(as("listener")))
-        yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
-      })
-    )
-
-    it.effect("leases are kept, for a user who may do nothing else", () =>
-      Effect.gen(function* () {
-        const { host, port, command } = yield* RedisServer.RedisServer
-        const leases = (username: string) =>
-          RedisLease.layer({ host, port, username, password: `${username}-password` })
-        const token = Lease.token.pipe(Lease.hold("nightly"))
-        assert.isAbove((yield* token.pipe(Effect.provide(leases("leases"))))!, 0)
-        const error = yield* Effect.flip(token.pipe(Effect.provide(leases("caller"))))
-        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
-        for (const words of [
-          ["GET", "fiberbus:lease:nightly"],
-          ["HSET", "other", "a", "b"],
-          ["PUBLISH", "user_service", "{}"]
-        ]) {
-          const answer = yield* Effect.option(command("ACL", "DRYRUN", "leases", ...words))
-          assert.notStrictEqual(Option.getOrUndefined(answer), "OK", words.join(" "))
-        }
-      })
-    )
-
-    it.effect("nobody touches keys, scripts or the server", () =>
-      Effect.gen(function* () {
-        const { command } = yield* RedisServer.RedisServer
-        for (const role of ["service", "caller", "live", "listener", "publisher", "member", "auditor", "teller"]) {
-          for (const words of [
-            ["GET", "key"],
-            ["SET", "key", "1"],
-            ["EVAL", "return 1", "0"],
-            ["CONFIG", "GET", "*"],
-            ["PSUBSCRIBE", "*"],
-            ["FLUSHALL"]
-          ]) {
-            const answer = yield* Effect.option(command("ACL", "DRYRUN", role, ...words))
-            assert.notStrictEqual(Option.getOrUndefined(answer), "OK", `${role} ${words.join(" ")}`)
-          }
-          assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
-        }
       })
     )
   })
