@@ -47,8 +47,9 @@ const maxOwed = 1_024
 /** How often they look for it, in milliseconds. */
 const owedMillis = 50
 
-/** Messages that were had from a publisher's history: for `Info`. */
 const backfilled = new WeakSet<object>()
+
+/** True for messages that were had from a publisher's history, known by what was parsed. */
 export const isBackfilled = (raw: object): boolean => backfilled.has(raw)
 
 /** Makes one. Groups need claims: `TransportError` of kind `InvalidOptions` where the transport has none. */
