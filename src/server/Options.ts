@@ -76,6 +76,13 @@ export interface Options {
    * `<service>.responses`, as Daebus does.
    */
   readonly unaddressed?: "ignore" | "responses"
+  /** The version of the service, as `Discovery` tells it: text of your own. Of a service only. */
+  readonly version?: string
+  /**
+   * Whether these handlers answer `$ping`, `$info`, `$stats` and `$health`. Default `all`. With `none` they tell nothing of themselves: their actions
+   * are in no answer, and a service that has no others gives none. Of a service only.
+   */
+  readonly discovery?: "all" | "none"
 }
 
 /** Options with the defaults where nothing was said. */
@@ -90,6 +97,8 @@ export interface Settings {
   readonly unknownAction: "reply" | "ignore"
   readonly replyTo: "inboxes" | "any" | ReadonlyArray<string>
   readonly unaddressed: "ignore" | "responses"
+  readonly version: string | undefined
+  readonly discovery: "all" | "none"
 }
 
 /** Time without a breakdown, in milliseconds, after which `restart` begins anew. */
@@ -106,7 +115,9 @@ export const defaults: Settings = {
   delivery: undefined,
   unknownAction: "reply",
   replyTo: "inboxes",
-  unaddressed: "ignore"
+  unaddressed: "ignore",
+  version: undefined,
+  discovery: "all"
 }
 
 /** Fills in the {@link defaults}. */
