@@ -264,10 +264,12 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       Effect.sync(() => desk.add(service, served)),
       () => Effect.sync(() => desk.remove(service, served))
     )
-    // Requests come without it.
+    // Requests come without it: whom nobody allowed to hear it serves all the same.
     yield* RcMap.get(subscriptions, whoKey).pipe(
       Effect.catch((error) =>
-        Effect.logWarning(`fiberbus: who asks for all services is not told of ${service}: ${error.message}`)
+        error.kind === "PermissionDenied"
+          ? Effect.logWarning(`fiberbus: who asks for all services is not told of ${service}: ${error.message}`)
+          : Effect.fail(error)
       )
     )
   })
