@@ -328,6 +328,14 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "shelf  Dune, Emma"
   ],
   // How many, and which seed, follows from every frame that is sent.
+  "43_replicas.ts": [
+    "99 orders were placed, and 99 handled",
+    "each replica was asked: 3 answers",
+    "every customer has the same replica again: true",
+    "200 orders during a shutdown, 0 failed",
+    "only anna's customers moved: true",
+    "both that are left have flushed: true"
+  ],
   "39_simulation.ts": [
     "1100 calls in 100 runs, and every promise was kept",
     /^ {2}Success {10}\d+$/,

@@ -8,6 +8,7 @@ import * as Glob from "../contract/Glob.ts"
 import { type Target, Transport } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 import * as Printable from "../wire/Printable.ts"
+import * as Reading from "../wire/Reading.ts"
 import * as Backlog from "./Backlog.ts"
 import { ExitStatus, fromTransportError, usage, WhenInterrupted } from "./ExitStatus.ts"
 import * as Output from "./Output.ts"
@@ -35,9 +36,13 @@ export const tap = Command.make(
       ),
       Flag.withDefault(120)
     ),
+    presence: Flag.Boolean("presence").pipe(
+      Flag.withDescription("Show also what processes say of being there"),
+      Flag.withDefault(false)
+    ),
     connection: RedisOption.flags
   },
-  Effect.fnUntraced(function* ({ channels, json, width, connection }) {
+  Effect.fnUntraced(function* ({ channels, json, width, presence, connection }) {
     ;(yield* WhenInterrupted).status = ExitStatus.success
     if (channels.includes("")) return yield* usage("a channel's name is empty")
     const program = Effect.gen(function* () {
@@ -46,9 +51,13 @@ export const tap = Command.make(
       const backlog = yield* Backlog.make
       const clock = yield* Clock.Clock
 
-      const targets = channels.map((channel) => toTarget(transport.prefix, channel))
+      // Requests to a service go to its processes, each on a channel of its own.
+      const processes = transport.capabilities.patterns
+        ? channels.filter((channel) => !Glob.isGlob(channel)).map((channel) => Channels.instance("", channel, "*"))
+        : []
+      const targets = [...channels, ...processes].map((channel) => toTarget(transport.prefix, channel))
       yield* Effect.forEach(targets, ({ target }, index) =>
-        transport.subscribe(target, (frame, channel) => {
+        hearing(transport, index >= channels.length)(target, (frame, channel) => {
           // Each target that fits brings the frame once more: only the first counts.
           if (targets.slice(0, index).some(({ matches }) => matches(channel))) return
           backlog.offer({
@@ -61,9 +70,12 @@ export const tap = Command.make(
       const names = channels.map(Printable.word).join(", ")
       yield* Output.err(`listening on ${names} at ${transport.name}`)
 
+      const isShown = ({ frame }: Sighting.Sighting) =>
+        presence || Reading.read(frame, maxFrameBytes).kind !== "presence"
       const print = ({ sightings, dropped }: Backlog.Batch) => {
         const lines = sightings
           .flatMap((sighting) => Sighting.each(sighting, maxFrameBytes))
+          .filter(isShown)
           .map((sighting) =>
             json ? Sighting.toJson(sighting, maxFrameBytes) : Sighting.toLine(sighting, maxFrameBytes, width)
           )
@@ -90,6 +102,16 @@ export const tap = Command.make(
     { command: "fiberbus tap '*' --json | jq .message", description: "Everything, for a program" }
   ])
 )
+
+/** Subscribes; where it is only to see more, a user who may not does without. */
+const hearing =
+  (transport: Transport["Service"], isBesides: boolean): Transport["Service"]["subscribe"] =>
+  (target, receive) =>
+    Effect.catchIf(
+      transport.subscribe(target, receive),
+      ({ kind }) => isBesides && kind === "PermissionDenied",
+      () => Effect.void
+    )
 
 const toTarget = (
   prefix: string,

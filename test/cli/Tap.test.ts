@@ -21,6 +21,21 @@ const tapping = Effect.fnUntraced(function* (
 const send = (channel: string, frame: string) => Transport.publish(channel, frame)
 
 describe("fiberbus tap", () => {
+  it.effect("shows what goes to a service's processes, and what they say of being there only where asked", () =>
+    Effect.gen(function* () {
+      for (const args of [["users"], ["users", "--presence"]]) {
+        const commandLine = CommandLine.make()
+        yield* Effect.gen(function* () {
+          const tap = yield* tapping(commandLine, args)
+          yield* send("users", '{"fiberbus":{"v":1,"who":true}}')
+          yield* send("users.instance:p1", '{"action":"get","request_id":"r1"}')
+          const first = yield* tap.nextOut
+          assert.include(first, args.length === 1 ? "users.instance:p1 request get r1" : "users presence who -")
+        }).pipe(Effect.scoped, Effect.provide(commandLine.layer))
+      }
+    })
+  )
+
   it.effect("prints a line per message: time, channel, kind, what, id, payload", () => {
     const commandLine = CommandLine.make()
     return Effect.gen(function* () {

@@ -70,7 +70,12 @@ export const make = Effect.fnUntraced(function* (
   yield* Layer.build(Layer.provide(handlers, Layer.succeed(Transport.Transport, there)))
   const context = Context.make(Transport.Transport, here)
   const echo = yield* Effect.provideContext(Caller.make(Echo), context)
-  const { size } = yield* Effect.provideContext(inbox, context)
+  const { router, size } = yield* Effect.provideContext(inbox, context)
+  // From now on each request goes to the one process that serves; a faulty link may keep that from being known.
+  const processes = yield* router(Echo.serviceName)
+  for (let look = 0; look < 100 && processes.known.length === 0; look++) {
+    yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 5)))
+  }
 
   const call = (options?: CallOptions) =>
     Effect.suspend(() => {

@@ -133,7 +133,8 @@ describe("PerTransport", () => {
 
   it.effect("can be asked for again within one Scope after a subscription that failed", () =>
     Effect.gen(function* () {
-      const Once = Service.make("once", Action.make("go"))
+      // Heard on its service's channel alone.
+      const Once = Service.make("once", Action.make("go").pipe(Action.annotate(Action.Delivery, "live")))
       const memory = Memory.make()
       let failures = 0
       const flaky = Transport.of({

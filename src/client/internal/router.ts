@@ -32,6 +32,9 @@ export const suspectMillis = 1_000
 /** How long the last frames of a process that has gone may take, where the transport has no barrier, in milliseconds. */
 export const lastWordsMillis = 200
 
+/** The same of one that had said that it takes no more: it ended what it had, and its answers may be slower than its leaving. */
+export const leaversWordsMillis = 2_000
+
 /** Barriers that are passed before silence counts: a process that answers does so in less than three ways there and back of our own. */
 const barriers = 3
 
@@ -206,8 +209,8 @@ export class Router {
       instance.isMourned = false
       for (const call of this.inbox.pendingOn(instance)) call.onTargetGone(goneError)
     }
-    const later = () => this.wheel.add(new Timer(end), lastWordsMillis)
-    if (this.transport.barrier === undefined) later()
+    const later = () => this.wheel.add(new Timer(end), instance.isLeaving ? leaversWordsMillis : lastWordsMillis)
+    if (this.transport.barrier === undefined || instance.isLeaving) later()
     else this.transport.barrier((passed) => (passed ? end() : later()))
   }
 

@@ -18,6 +18,10 @@ export const longestClaimMillis = 3_600_000
 /** What a replica without room waits before it claims, in milliseconds. */
 export const deferMillis = 20
 
+/** A claim that could not leave is asked for again after so many milliseconds, so often at most. */
+const askAgainMillis = 100
+const maxAsked = 20
+
 /** Requests that are being claimed, or wait for it; more are dropped. */
 export const maxClaiming = 20_000
 
@@ -104,8 +108,18 @@ export const make = (link: Link, claim: NonNullable<Link["transport"]["claim"]>)
         ? Math.min(longestClaimMillis, Math.max(shortestClaimMillis, (timeoutMillis ?? 0) * 2))
         : anonymousClaimMillis
       claiming++
+      let asked = 0
       const ask = () =>
         claim(key, ttl, (error, mine) => {
+          // It was not asked for: the link may be back in a moment, and nobody else may have heard the request.
+          if (
+            error?.sent === "no" &&
+            error.kind !== "PermissionDenied" &&
+            error.kind !== "Closed" &&
+            ++asked < maxAsked
+          ) {
+            return wheel.add(new Later(ask), askAgainMillis)
+          }
           claiming--
           if (error !== undefined) discards.note(`NotClaimed:${error.kind}`)
           settled(mine)

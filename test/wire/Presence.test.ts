@@ -1,0 +1,59 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import * as Codec from "../../src/wire/Codec.ts"
+import * as Control from "../../src/wire/Control.ts"
+import * as Envelope from "../../src/wire/Envelope.ts"
+import * as Presence from "../../src/wire/Presence.ts"
+
+const parse = (frame: string) => Codec.parse(frame, Codec.defaultMaxBytes) as Codec.JsonObject
+
+const by = "0b5c1f2e-77a1"
+
+/** As docs/wire.md has them. */
+const golden: ReadonlyArray<readonly [Presence.Presence, string]> = [
+  [
+    { _tag: "Here", by, actions: ["get_user", "import_users"], pack: undefined },
+    `{"fiberbus":{"v":1,"here":"${by}","actions":["get_user","import_users"]}}`
+  ],
+  [{ _tag: "Here", by, actions: undefined, pack: 64 }, `{"fiberbus":{"v":1,"here":"${by}","pack":64}}`],
+  [{ _tag: "Gone", by }, `{"fiberbus":{"v":1,"gone":"${by}"}}`],
+  [{ _tag: "Who" }, '{"fiberbus":{"v":1,"who":true}}'],
+  [{ _tag: "Probe", replyTo: "caller:1" }, '{"reply_to":"caller:1","fiberbus":{"v":1,"probe":true}}'],
+  [{ _tag: "Up", by }, `{"fiberbus":{"v":1,"up":"${by}"}}`]
+]
+
+describe("Presence", () => {
+  it("is written byte by byte so, and read again", () => {
+    for (const [presence, frame] of golden) {
+      assert.strictEqual(Presence.write(presence), frame)
+      assert.deepStrictEqual(Presence.read(parse(frame)), presence)
+      // Who knows nothing of it takes it for no request, and for no word about one.
+      assert.strictEqual(Envelope.readRequest(parse(frame)), "NoAction")
+      assert.isUndefined(Control.read(parse(frame)))
+    }
+  })
+
+  it("names no actions where there are too many", () => {
+    for (const actions of [
+      Array.from({ length: Presence.maxActions + 1 }, (_, n) => `a${n}`),
+      Array.from({ length: 100 }, () => "x".repeat(100))
+    ]) {
+      assert.strictEqual(Presence.write({ _tag: "Here", by, actions }), `{"fiberbus":{"v":1,"here":"${by}"}}`)
+    }
+  })
+
+  it.prop("is nothing where a field is of another kind", [Schema.Json, Schema.Json], ([value, other]) => {
+    for (const name of ["here", "gone", "up", "who", "probe"]) {
+      const read = Presence.read({
+        reply_to: other,
+        fiberbus: { v: 1, [name]: value, actions: other, pack: other }
+      } as never)
+      if (read === undefined) continue
+      if ("by" in read) assert.match(read.by, /^[\w-]{1,64}$/)
+      if (read._tag === "Here") assert.isTrue(read.actions?.every((action) => typeof action === "string") ?? true)
+      if (read._tag === "Probe") assert.isString(read.replyTo)
+    }
+    assert.isUndefined(Presence.read({ fiberbus: value } as never)?._tag)
+    assert.isUndefined(Presence.read({ status: "success", fiberbus: { v: 1, here: by } }))
+  })
+})
