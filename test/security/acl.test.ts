@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Option, Schema } from "effect"
-import { Action, Broadcast, Caller, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
+import { Deferred, Effect, Layer, Logger, Option, Schema } from "effect"
+import { Action, Broadcast, Caller, Discovery, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisLease from "fiberbus/transport/RedisLease"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
@@ -10,6 +10,12 @@ import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 /** The lines that the documentation gives: tested as they stand there. */
 const docs = readFileSync(resolve(import.meta.dirname, "../../docs/security.md"), "utf8")
 const acl = Array.from(docs.matchAll(/^user .*$/gm), ([line]) => line)
+
+/** A service that nobody allowed to hear of `fiberbus.who`. */
+const old = acl
+  .find((line) => line.startsWith("user live "))!
+  .replaceAll("live", "old")
+  .replace(" &fiberbus.who", "")
 
 const Users = Service.make(
   "user_service",
@@ -22,7 +28,7 @@ const serving = (options?: Parameters<typeof Handlers.layer>[2]) =>
 const UsersLive = serving()
 
 /** A connection as one of the roles. */
-const as = (role: "service" | "live" | "caller" | "listener" | "publisher") =>
+const as = (role: "service" | "live" | "caller" | "listener" | "publisher" | "operator" | "old") =>
   Layer.unwrap(
     Effect.map(RedisServer.RedisServer, ({ host, port }) =>
       RedisPubSub.layer({ host, port, username: role, password: `${role}-password` })
@@ -47,12 +53,12 @@ const subscribing = (channel: string) =>
 it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
-    ["service", "caller", "live", "listener", "publisher", "leases"]
+    ["service", "caller", "live", "listener", "publisher", "operator", "leases"]
   )
 })
 
 describe("under the least privileges", () => {
-  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl] }))((it) => {
+  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl, old] }))((it) => {
     it.effect("a service answers and a caller calls, progress and all", () =>
       Effect.gen(function* () {
         const users = yield* Caller.make(Users)
@@ -74,6 +80,48 @@ describe("under the least privileges", () => {
         assert.strictEqual(yield* users.count(), 2)
       }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
     )
+
+    it.effect("an operator finds services and asks how they are, and calls nothing", () =>
+      Effect.gen(function* () {
+        const found = yield* Discovery.services()
+        assert.deepStrictEqual(
+          found.map(({ instances, service }) => [service, instances.length]),
+          [["user_service", 2]]
+        )
+        assert.lengthOf(yield* Discovery.info(Users), 2)
+        const [first, second] = yield* Discovery.health(Users)
+        assert.isTrue(first?.ready && second?.ready)
+        for (const { instance } of [first!, second!]) {
+          assert.lengthOf(yield* Discovery.stats(Users, { instance }), 1)
+        }
+        yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+        yield* denied(subscribing("user_service"), "user_service")
+      }).pipe(
+        Effect.provide(as("operator")),
+        Effect.provide(Layer.provide(UsersLive, as("service"))),
+        Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live")))
+      )
+    )
+
+    it.effect("a service that may not hear who asks for all serves all the same, and is asked by its name", () => {
+      const logged: Array<string> = []
+      const logger = Logger.layer([Logger.make(({ message }) => void logged.push(String(message)))])
+      return Effect.gen(function* () {
+        assert.deepStrictEqual(yield* Effect.provide(Discovery.services({ timeout: 50 }), as("operator")), [])
+        const users = yield* Caller.make(Users)
+        assert.strictEqual(yield* users.count(), 2)
+        assert.lengthOf(yield* Discovery.instances(Users), 1)
+        yield* denied(Discovery.services(), "fiberbus.who")
+        assert.lengthOf(
+          logged.filter((line) => line.includes("fiberbus.who")),
+          1
+        )
+      }).pipe(
+        Effect.provide(as("caller")),
+        Effect.provide(Layer.provide(serving({ delivery: "live" }), as("old"))),
+        Effect.provide(logger)
+      )
+    })
 
     it.effect("a listener hears and a publisher publishes", () =>
       Effect.gen(function* () {
