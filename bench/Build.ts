@@ -1,16 +1,22 @@
 /**
- * Compiles fiberbus as it is published, into a folder of bench/: `dist` may be somebody else's at the same time. Below
+ * Compiles fiberbus as it is published, into a folder of this run alone: `dist`, or that of another run, may be somebody else's at the same time. Below
  * node_modules neither git nor the formatter looks at it.
  */
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 
 const root = Path.join(import.meta.dirname, "..")
 
-/** Returns the folder with `index.js`. Throws with the compiler's words when nothing came out. */
-export const make = (): string => {
-  const folder = Path.join(import.meta.dirname, "node_modules/.fiberbus")
+/** The folder with `index.js`, until the Scope closes. Dies with the compiler's words when nothing came out. */
+export const make: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
+  Effect.sync(() => compile(Path.join(import.meta.dirname, "node_modules/.fiberbus", String(process.pid)))),
+  (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true, force: true }))
+)
+
+const compile = (folder: string): string => {
   Fs.rmSync(folder, { recursive: true, force: true })
   const { status, stdout } = spawnSync(
     process.execPath,

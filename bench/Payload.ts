@@ -1,4 +1,4 @@
-/** What every subject is given to echo: about 150 bytes of JSON, different in each call, and a check of what came back. */
+/** What every peer is given to echo: about 150 bytes of JSON, different in each call, and a check of what came back. */
 
 /** The object that travels. */
 export interface Payload {
@@ -10,7 +10,13 @@ export interface Payload {
   readonly tags: ReadonlyArray<string>
 }
 
-/** One payload; two with different ids differ in four of their fields. */
+/** A text of a given length, with a number that differs from call to call. */
+export interface Blob {
+  readonly id: number
+  readonly text: string
+}
+
+/** One payload; two with different ids differ in five of their fields. */
 export const make = (id: number): Payload => ({
   id,
   name: `Ada Lovelace the ${id}th`,
@@ -30,3 +36,14 @@ export const same = (sent: Payload, answer: Payload): boolean =>
   answer.score === sent.score &&
   answer.tags.length === sent.tags.length &&
   answer.tags.every((tag, index) => tag === sent.tags[index])
+
+/** A text of so many bytes: printable, nothing that JSON has to escape, no short repetition. */
+export const text = (bytes: number): string => {
+  let text = ""
+  for (let i = 0; text.length < bytes; i++) text += `${(i * 2_654_435_761) % 4_294_967_296}-`
+  return text.slice(0, bytes)
+}
+
+/** As {@link same}, for blobs. */
+export const sameBlob = (sent: Blob, answer: Blob): boolean =>
+  answer !== sent && answer.id === sent.id && answer.text === sent.text

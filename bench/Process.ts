@@ -1,76 +1,100 @@
-/** The side of main.ts: a measured process, started, asked, ended by its own handle. */
+/** The side of main.ts: a measured process, started, ordered, ended by its own handle. */
 import { type ChildProcess, fork } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Order, Word } from "./Child.ts"
-import type { Run } from "./Meter.ts"
+import type { Orders, Start, Word } from "./child.ts"
 
 /** @see {@link start} */
 export interface Process {
-  readonly run: (inFlight: number, millis: number) => Effect.Effect<Run, Error>
-  /** CPU time since its start, in microseconds. */
-  readonly cpu: Effect.Effect<number, Error>
+  /** Fails when the process fails or ends, or has not answered in time: by default five minutes, far more than any turn takes. */
+  readonly order: <Kind extends keyof Orders>(
+    kind: Kind,
+    args: Parameters<Orders[Kind]>[0],
+    timeoutMillis?: number
+  ) => Effect.Effect<Awaited<ReturnType<Orders[Kind]>>, Error>
 }
 
-/** Starts a file of subjects/, waits until it is ready, and ends it with the Scope. */
-export const start = (
-  file: string,
-  options: {
-    readonly args: ReadonlyArray<string>
-    readonly profiles: string | undefined
-  }
-): Effect.Effect<Process, Error, Scope.Scope> =>
+/** What node itself is told. */
+export interface Options {
+  /** Folder for a CPU profile. */
+  readonly profiles?: string | undefined
+  /** Lets memory be read after a collection. */
+  readonly collect?: boolean
+}
+
+/** Starts a peer's role, waits until it is ready, and ends it with the Scope. */
+export const start = (order: Start, options: Options = {}): Effect.Effect<Process, Error, Scope.Scope> =>
   Effect.gen(function* () {
-    const { args, profiles } = options
+    const name = `${order.setting.name}-${order.role}`
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        fork(Path.join(import.meta.dirname, "subjects", `${file}.ts`), args, {
-          execArgv:
-            profiles === undefined
+        fork(Path.join(import.meta.dirname, "child.ts"), [JSON.stringify(order)], {
+          execArgv: [
+            ...(options.profiles === undefined
               ? []
-              : ["--cpu-prof", "--cpu-prof-dir", profiles, "--cpu-prof-name", `${file}.cpuprofile`],
+              : ["--cpu-prof", "--cpu-prof-dir", options.profiles, "--cpu-prof-name", `${name}.cpuprofile`]),
+            ...(options.collect === true ? ["--expose-gc"] : [])
+          ],
           env: { ...process.env, NODE_ENV: "production" },
           stdio: ["ignore", "inherit", "inherit", "ipc"]
         })
       ),
       end
     )
-    // Its first word comes by itself.
-    yield* ask(child, file, undefined, "ready", 20_000)
+    // Rows begin several orders at once, each of which listens.
+    child.setMaxListeners(100)
+    yield* answer(
+      child,
+      name,
+      undefined,
+      (word) => (word.kind === "ready" ? { result: undefined } : undefined),
+      120_000
+    )
+    let orders = 0
     return {
-      run: (inFlight, millis) =>
-        Effect.map(ask(child, file, { kind: "run", inFlight, millis }, "run", millis + 30_000), ({ run }) => run),
-      cpu: Effect.map(ask(child, file, { kind: "cpu" }, "cpu", 10_000), ({ micros }) => micros)
+      order: (kind, args, timeoutMillis = 300_000) =>
+        Effect.suspend(() => {
+          const id = ++orders
+          return answer(
+            child,
+            `${name}, ${kind}`,
+            { id, kind, args },
+            (word) => (word.kind === "done" && word.id === id ? { result: word.result } : undefined),
+            timeoutMillis
+          ) as Effect.Effect<any, Error>
+        })
     }
   })
 
-const ask = <Kind extends Word["kind"]>(
+const answer = (
   child: ChildProcess,
-  file: string,
-  order: Order | undefined,
-  kind: Kind,
+  what: string,
+  order: object | undefined,
+  read: (word: Word) => { readonly result: unknown } | undefined,
   timeoutMillis: number
-): Effect.Effect<Extract<Word, { readonly kind: Kind }>, Error> =>
+): Effect.Effect<unknown, Error> =>
   Effect.callback((resume) => {
     const fail = (why: string) => {
       stop()
-      resume(Effect.fail(new Error(`${file}: ${why}`)))
+      resume(Effect.fail(new Error(`${what}: ${why}`)))
     }
     const onMessage = (word: Word) => {
       if (word.kind === "failed") return fail(word.why)
-      if (word.kind !== kind) return
+      const found = read(word)
+      if (found === undefined) return
       stop()
-      resume(Effect.succeed(word as Extract<Word, { readonly kind: Kind }>))
+      resume(Effect.succeed(found.result))
     }
     const onExit = (code: number | null) => fail(`ended by itself (${code})`)
-    const timer = setTimeout(() => fail(`no answer to ${kind} within ${timeoutMillis} ms`), timeoutMillis)
+    const timer = setTimeout(() => fail(`no answer within ${timeoutMillis} ms`), timeoutMillis)
     const stop = () => {
       clearTimeout(timer)
       child.off("message", onMessage)
       child.off("exit", onExit)
     }
+    if (child.exitCode !== null || !child.connected) return fail(`has ended (${child.exitCode})`)
     child.on("message", onMessage)
     child.on("exit", onExit)
     if (order !== undefined) child.send(order)
@@ -86,7 +110,7 @@ const end = (child: ChildProcess): Effect.Effect<void> =>
       clearTimeout(timer)
       resume(Effect.void)
     })
-    if (child.connected) child.send({ kind: "end" } satisfies Order)
+    if (child.connected) child.send({ id: 0, kind: "end" })
   })
 
 /** CPU time of any process of this machine since its start, in microseconds; Linux counts it in hundredths of a second. */

@@ -1,25 +1,38 @@
-/** Measures fiberbus beside a hand-written floor and Moleculer, in one run and in turns. @see README.md */
+/** Measures fiberbus beside others, in one run and in turns. @see README.md */
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { parseArgs } from "node:util"
 import { NodeRuntime } from "@effect/platform-node"
 import * as Effect from "effect/Effect"
-import * as RedisServer from "../src/testing/RedisServer.ts"
+import * as Brokers from "./Brokers.ts"
 import * as Build from "./Build.ts"
-import * as Figures from "./Figures.ts"
-import * as Process from "./Process.ts"
-import * as Subjects from "./Subjects.ts"
+import * as Goals from "./Goals.ts"
+import * as Lab from "./Lab.ts"
+import * as Peers from "./Peers.ts"
+import * as Report from "./Report.ts"
+import type { Results } from "./Results.ts"
+import * as Rows from "./Rows.ts"
+import * as Tables from "./Tables.ts"
 
 const { values: options } = parseArgs({
   options: {
-    rounds: { type: "string", default: "7" },
-    seconds: { type: "string", default: "1.5" },
+    rounds: { type: "string" },
+    seconds: { type: "string" },
+    /** Keys of rows. */
     only: { type: "string" },
-    /** Calls in flight. */
-    flights: { type: "string", default: "1,100" },
+    /** Keys of peers. */
+    peers: { type: "string" },
     /** Folder of another build of fiberbus, to be compared with ours. May be given several times. */
     other: { type: "string", multiple: true, default: [] },
+    /** Where the results are written to, besides bench/results. */
+    json: { type: "string" },
+    /** A short look at whether everything works; the figures mean little. */
+    quick: { type: "boolean", default: false },
+    /** Calls of the row `flat`, in millions. */
+    millions: { type: "string" },
+    /** Writes docs/performance.md and its figures. */
+    report: { type: "boolean", default: false },
     /** Folder for CPU profiles; the figures of such a run mean little. */
     profile: { type: "string" }
   }
@@ -30,81 +43,83 @@ const positive = (name: string, text: string): number => {
   if (!(value > 0)) throw new Error(`--${name} is no positive number: ${text}`)
   return value
 }
-const rounds = Math.ceil(positive("rounds", options.rounds))
-const millis = positive("seconds", options.seconds) * 1000
-const flights = options.flights.split(",").map((text) => positive("flights", text))
 
-/** Long enough for the optimising compiler; once per subject and number of calls in flight. */
-const warmUpMillis = 2_000
-/** Before each measurement, not counted: caches and sockets are another subject's until then. */
-const leadMillis = 150
+const chosen = <A extends { readonly key: string }>(name: string, all: ReadonlyArray<A>, text: string | undefined) => {
+  if (text === undefined) return all
+  const keys = text.split(",")
+  const unknown = keys.filter((key) => !all.some((entry) => entry.key === key))
+  if (unknown.length > 0) {
+    throw new Error(`--${name} does not know ${unknown.join(", ")}, but: ${all.map(({ key }) => key).join(", ")}`)
+  }
+  return all.filter(({ key }) => keys.includes(key))
+}
 
 const program = Effect.gen(function* () {
-  const known = Subjects.all(
-    Build.make(),
-    options.other.map((folder) => Path.resolve(folder))
-  )
-  const wanted = options.only?.split(",") ?? known.map(({ key }) => key)
-  const subjects = known.filter(({ key }) => wanted.includes(key))
-  if (subjects.length !== wanted.length) {
-    return yield* Effect.fail(new Error(`--only knows: ${known.map(({ key }) => key).join(", ")}`))
-  }
-
-  const redis = yield* RedisServer.make()
-  const redisPid = Number(/process_id:(\d+)/.exec(String(yield* redis.command("INFO", "server")))?.[1])
-  const redisCpu = Effect.sync(() => Process.cpuOf(redisPid))
+  const rounds = Math.ceil(positive("rounds", options.rounds ?? (options.quick ? "1" : "7")))
+  const millis = positive("seconds", options.seconds ?? (options.quick ? "0.2" : "1.5")) * 1000
+  const rows = chosen("only", Rows.all, options.only)
+  const peers = chosen("peers", Peers.all(options.other.map((folder) => Path.resolve(folder))), options.peers)
+  const load = Os.loadavg()[0]!
+  const brokers = yield* Brokers.make
   const machine = [
-    `${Os.availableParallelism()} cores (${Os.cpus()[0]?.model.trim()})`,
+    `${Os.availableParallelism()} shared cores (${Os.cpus()[0]?.model.trim()})`,
     `Node ${process.versions.node}`,
-    `Redis ${redis.version}`,
-    `load before: ${Os.loadavg()[0]!.toFixed(2)}`
+    `Redis ${brokers.redis.version}`,
+    brokers.nats === undefined ? "no nats-server" : `nats-server ${brokers.nats.version}`,
+    `load before the run ${load.toFixed(2)}`
   ].join(", ")
+  const lab = Lab.make({
+    rounds,
+    millis,
+    warmUpMillis: options.quick ? 200 : 2_000,
+    quick: options.quick,
+    profiles: options.profile === undefined ? undefined : Path.resolve(options.profile),
+    peers,
+    brokers,
+    build: yield* Build.make,
+    millions: positive("millions", options.millions ?? (options.quick ? "0.01" : "1"))
+  })
+  console.log(`${machine}\n${rounds} rounds of ${millis / 1000} s; every answer equal to what was sent\n`)
 
-  const running = yield* Effect.forEach(subjects, (subject) =>
-    Effect.gen(function* () {
-      const settings = {
-        args: [redis.url, ...(subject.build === undefined ? [] : [subject.build, `echo_${known.indexOf(subject)}`])],
-        profiles: options.profile === undefined ? undefined : Path.resolve(options.profile)
-      }
-      const server = subject.server === undefined ? undefined : yield* Process.start(subject.server, settings)
-      const client = yield* Process.start(subject.client, settings)
-      return { subject, server, client }
-    })
-  )
-
-  for (const { client } of running) for (const inFlight of flights) yield* client.run(inFlight, warmUpMillis)
-
-  const results: Array<Figures.Round> = []
-  for (let round = 0; round < rounds; round++) {
-    for (const inFlight of flights) {
-      for (const { subject, server, client } of running) {
-        yield* client.run(inFlight, leadMillis)
-        const cpu = Effect.all([client.cpu, server?.cpu ?? Effect.succeed(0), redisCpu])
-        const [client0, server0, redis0] = yield* cpu
-        const run = yield* client.run(inFlight, millis)
-        const [client1, server1, redis1] = yield* cpu
-        results.push({
-          subject: subject.key,
-          inFlight,
-          round,
-          ...run,
-          clientCpu: client1 - client0,
-          serverCpu: server === undefined ? undefined : server1 - server0,
-          redisCpu: server === undefined ? undefined : redis1 - redis0
-        })
-      }
+  const at = new Date().toISOString()
+  const results = (): Results => ({
+    at,
+    machine,
+    load: load / Os.availableParallelism(),
+    options: { rounds, seconds: millis / 1000, quick: options.quick },
+    samples: lab.samples,
+    failures: lab.failures
+  })
+  const file = Path.join(import.meta.dirname, "results", `${at.replace(/[:.]/g, "-")}.json`)
+  for (const row of rows) {
+    if (lab.peersOf(row).length === 0) continue
+    yield* row.run(lab)
+    // After each row: a run that is cut short has not been for nothing.
+    for (const to of [file, ...(options.json === undefined ? [] : [Path.resolve(options.json)])]) {
+      Fs.mkdirSync(Path.dirname(to), { recursive: true })
+      Fs.writeFileSync(to, `${JSON.stringify(results(), undefined, 1)}\n`)
     }
+    console.log(`## ${row.title}\n\n${row.about}\n`)
+    for (const of of Tables.casesOf(results(), row)) {
+      if (Tables.peersOf(results(), row, of).length > 0) console.log(`${Tables.table(results(), row, of)}\n`)
+    }
+    const lines = [
+      ...Tables.casesOf(results(), row).flatMap((of) => Tables.outcomes(results(), row, of)),
+      ...Tables.failures(results(), row)
+    ]
+    if (lines.length > 0) console.log(`${lines.join("\n")}\n`)
   }
 
-  const folder = Path.join(import.meta.dirname, "results")
-  Fs.mkdirSync(folder, { recursive: true })
-  const at = new Date().toISOString()
-  const file = Path.join(folder, `${at.replace(/[:.]/g, "-")}.json`)
-  Fs.writeFileSync(file, `${JSON.stringify({ at, machine, options, rounds: results }, undefined, 2)}\n`)
-
-  console.log(`${machine}\n${rounds} rounds of ${millis / 1000} s each, medians; every answer equal to what was sent\n`)
-  for (const inFlight of flights) console.log(`${Figures.table(subjects, results, inFlight)}\n`)
+  console.log(`${Goals.table(results(), "measured")}\n`)
   console.log(`All figures: ${Path.relative(process.cwd(), file)}`)
+  if (options.report) console.log(`Written: ${Report.write(results()).join(", ")}`)
+  const failed = lab.failures.filter(({ skipped }) => !skipped)
+  if (failed.length > 0) {
+    console.error(
+      `${failed.length} could not be measured: ${failed.map(({ case: of, peer, row }) => `${row}/${of}/${peer}`).join(", ")}`
+    )
+    process.exitCode = 1
+  }
 })
 
 NodeRuntime.runMain(Effect.scoped(program))

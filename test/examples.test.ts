@@ -328,6 +328,12 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "shelf  Dune, Emma"
   ],
   // How many, and which seed, follows from every frame that is sent.
+  "42_cluster.ts": [
+    "masters   3, receivers are exact",
+    "mug       300 cents",
+    "failover  the service has followed its channel",
+    "teapot    600 cents"
+  ],
   "43_replicas.ts": [
     "99 orders were placed, and 99 handled",
     "each replica was asked: 3 answers",

@@ -90,6 +90,8 @@ export interface Options {
   readonly acl?: ReadonlyArray<string>
   /** The port speaks TLS only, with certificates made by `openssl`. `clients: "required"` asks clients for theirs. */
   readonly tls?: { readonly clients?: "required" }
+  /** The program to start: a name on PATH, e.g. `valkey-server`, or a file's path. Default `REDIS_SERVER`, else what is found. */
+  readonly program?: string
 }
 
 /** Which server `layer` will use, or why there is none. Installs one where that is what it takes. */
@@ -106,7 +108,7 @@ export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<RedisServer["Service"], RedisServerError, Scope.Scope> {
   const machine = Machine.current()
-  return yield* own(machine, yield* RedisBinary.binary(machine), options)
+  return yield* own(machine, yield* RedisBinary.binary(machine, options.program), options)
 })
 
 /**
@@ -151,7 +153,7 @@ export const fromUrl = Effect.fnUntraced(function* (
 })
 
 /**
- * The server in `REDIS_URL` if that is set, else one of our own: `redis-server` or `valkey-server` from PATH, and where
+ * The server in `REDIS_URL` if that is set, else one of our own: the program in `REDIS_SERVER`, or `redis-server` or `valkey-server` from PATH, and where
  * there is none, Debian's package, got without asking. One server for all who are given this very Layer.
  *
  * Errors: one line that says what to do, where none can be had.

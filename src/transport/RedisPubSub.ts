@@ -20,9 +20,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Pack from "../wire/Pack.ts"
+import * as addresses from "./internal/addresses.ts"
 import * as HeldSends from "./internal/heldSends.ts"
 import { Packer } from "./internal/Packer.ts"
 import * as RedisHealth from "./internal/RedisHealth.ts"
@@ -300,20 +300,6 @@ const connect = (settings: Settings): Effect.Effect<Transport["Service"], Transp
 export const layer = (options: Options = {}): Layer.Layer<Transport, TransportError> =>
   Layer.effect(Transport, make(options))
 
-// A host (an IPv6 address in brackets) and maybe a port.
-const sentinel = /^(?:\[([\da-fA-F:.]+)\]|([^\s:[\]]+))(?::(\d{1,5}))?$/
-const readSentinels = (text: string): NonNullable<Options["sentinels"]> =>
-  text.split(",").map((address) => {
-    const [, ipv6, host = ipv6 ?? "", port] = sentinel.exec(address.trim()) ?? []
-    return port === undefined ? { host } : { host, port: Number(port) }
-  })
-const Sentinels = Schema.String.check(
-  Schema.makeFilter(
-    (text) => readSentinels(text).every(({ host, port = 1 }) => host !== "" && port > 0 && port < 65_536),
-    { expected: "addresses as host:port,host:port" }
-  )
-)
-
 /**
  * Options from the environment: `REDIS_URL`, or `REDIS_HOST`, `REDIS_PORT`, `REDIS_SOCKET_PATH`; `REDIS_USERNAME`,
  * `REDIS_PASSWORD`, `REDIS_DB`; `REDIS_TLS` (true, false), `REDIS_TLS_CA`, `REDIS_TLS_CERT`, `REDIS_TLS_KEY` (PEM
@@ -336,7 +322,7 @@ export const environment: Config.Config<Options> = Config.map(
         cert: Config.option(Config.NonEmptyString("TLS_CERT")),
         key: Config.option(Config.Redacted("TLS_KEY")),
         servername: Config.option(Config.NonEmptyString("TLS_SERVERNAME")),
-        sentinels: Config.option(Config.map(Config.schema(Sentinels, "SENTINELS"), readSentinels)),
+        sentinels: Config.option(addresses.config("SENTINELS")),
         name: Config.option(Config.NonEmptyString("SENTINEL_NAME")),
         sentinelUsername: Config.option(Config.NonEmptyString("SENTINEL_USERNAME")),
         sentinelPassword: Config.option(Config.Redacted("SENTINEL_PASSWORD"))

@@ -29,7 +29,10 @@ export interface Capabilities {
    * replica, one node of a cluster). Even when exact, 1 or more does not prove that a subscriber read the frame.
    */
   readonly receivers: "exact" | "hint"
-  /** Frames that one process sends to one channel arrive in the order of their `send`. */
+  /**
+   * Frames that one process sends to one channel arrive in the order of their `send`, and so do those to channels that share a hash tag
+   * (`{…}`, as in a Redis Cluster). Between other channels some transports keep an order as well; do not rely on it.
+   */
   readonly ordered: boolean
   /** `subscribe` takes glob patterns. */
   readonly patterns: boolean
@@ -92,6 +95,12 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
   }
 }
 
+/** The state of the way to a channel, and the later ones as for `watch`. */
+export interface LinkOf {
+  readonly current: () => LinkState
+  readonly watch: (watcher: (state: LinkState) => void) => () => void
+}
+
 /** How many calls may wait for the link to come back, and how long each. */
 export interface WhileDown {
   readonly calls: number
@@ -132,6 +141,11 @@ export class Transport extends Context.Service<
      * return quickly and never throw. Users take {@link states}.
      */
     readonly watch: (watcher: (state: LinkState) => void) => () => void
+    /**
+     * How the way to one channel is, where channels may fail apart from each other and this process subscribes it; undefined
+     * otherwise, then `state` and `watch` are all there is. `down`: its frames do not arrive. Lasts as long as the subscription.
+     */
+    readonly linkOf?: (channel: string) => LinkOf | undefined
     /**
      * Claims a key for so many milliseconds: of all that claim it meanwhile, over this broker, one wins. Returns at once, never throws, and
      * calls `done` exactly once, within a limit of the adapter's own. Where it is absent, requests that reach several replicas of a

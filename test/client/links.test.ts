@@ -16,7 +16,7 @@ const cut = new Transport.TransportError({
 })
 
 /** A transport in memory whose link the test moves, and the requests that were sent over it. */
-const make = Effect.fnUntraced(function* (whileDown?: Transport.WhileDown) {
+const make = Effect.fnUntraced(function* (whileDown?: Transport.WhileDown, way?: LinkState.Watched) {
   const link = LinkState.make({ _tag: "Ready", gaps: 0 })
   const inner = Memory.make()
   const sent = yield* Queue.unbounded<{
@@ -34,6 +34,8 @@ const make = Effect.fnUntraced(function* (whileDown?: Transport.WhileDown) {
       return link.current()
     },
     watch: link.watch,
+    // Only what is subscribed has a way of its own.
+    linkOf: (channel) => (way !== undefined && channel.startsWith("caller:") ? way : undefined),
     whileDown
   })
   let gaps = 0
@@ -61,6 +63,31 @@ const reply = (inner: Transport.Transport["Service"], request: any, fields: obje
   Transport.publish(request.reply_to, JSON.stringify({ request_id: request.request_id, ...fields })).pipe(
     Effect.provideService(Transport.Transport, inner)
   )
+
+describe("a transport whose channels fail apart from each other", () => {
+  it.effect("ends and holds calls by the way to their inbox alone", () =>
+    Effect.gen(function* () {
+      const way = LinkState.make({ _tag: "Ready", gaps: 0 })
+      const { inner, lose, pending, sent, users } = yield* make(undefined, way)
+      const first = yield* Effect.forkChild(users.ping(), { startImmediately: true })
+      const request = yield* Queue.take(sent)
+      // Another channel's trouble.
+      lose("subscriber")
+      assert.strictEqual(pending(), 1)
+      yield* reply(inner, request.frame, { status: "success", payload: null, final: true })
+      yield* Fiber.join(first)
+      // A call that begins now is sent.
+      const second = yield* Effect.forkChild(users.ping(), { startImmediately: true })
+      yield* Queue.take(sent)
+      way.change({ _tag: "Degraded", gaps: 1, error: cut, down: true })
+      assert.strictEqual((yield* failed(second)).reason._tag, "ConnectionLost")
+      // Nothing is sent while no answer can come.
+      const third = yield* Effect.flip(users.ping())
+      assert.deepInclude(third, { _tag: "CallError", started: "no" })
+      assert.strictEqual(yield* Queue.size(sent), 0)
+    })
+  )
+})
 
 describe("a call whose link is lost", () => {
   it.effect("ends with ConnectionLost at once, with the reason, and leaves nothing behind", () =>

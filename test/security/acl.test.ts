@@ -3,7 +3,8 @@ import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Logger, Option, Schema } from "effect"
 import { Action, Broadcast, Caller, Discovery, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
-import { RedisServer } from "fiberbus/testing"
+import { RedisClusterServer, RedisServer } from "fiberbus/testing"
+import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisLease from "fiberbus/transport/RedisLease"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
@@ -53,12 +54,17 @@ const subscribing = (channel: string) =>
 it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
-    ["service", "caller", "live", "listener", "publisher", "operator", "leases"]
+    [
+      ...["service", "caller", "live", "listener", "publisher", "operator", "leases"],
+      ...["shard-service", "shard-caller", "shard-listener", "shard-publisher"]
+    ]
   )
 })
 
 describe("under the least privileges", () => {
-  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl, old] }))((it) => {
+  it.layer(
+    RedisServer.layerOptions({ acl: ["user default off", ...acl.filter((line) => !line.includes(" shard-")), old] })
+  )((it) => {
     it.effect("a service answers and a caller calls, progress and all", () =>
       Effect.gen(function* () {
         const users = yield* Caller.make(Users)
@@ -81,7 +87,7 @@ describe("under the least privileges", () => {
       }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
     )
 
-    it.effect("an operator finds services and asks how they are, and calls nothing", () =>
+    it.effect("an operator finds services and asks how they are, and hears no request", () =>
       Effect.gen(function* () {
         const found = yield* Discovery.services()
         assert.deepStrictEqual(
@@ -199,6 +205,60 @@ describe("under the least privileges", () => {
           }
           assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
         }
+      })
+    )
+  })
+})
+
+describe("under the least privileges of a cluster", () => {
+  const sharded = acl.filter((line) => line.includes(" shard-"))
+  const shard = (role: "service" | "caller" | "listener" | "publisher") =>
+    Layer.unwrap(
+      RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
+        Effect.succeed(
+          RedisCluster.layer({ nodes, username: `shard-${role}`, password: `shard-${role}-password`, prefix: "" })
+        )
+      )
+    )
+
+  it.layer(RedisClusterServer.layer({ acl: ["user default off", ...sharded] }))((it) => {
+    it.effect("a service answers and a caller calls, a listener hears and a publisher publishes", () =>
+      Effect.gen(function* () {
+        const heard = yield* Deferred.make<string>()
+        const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
+          Layer.provide(shard("listener"))
+        )
+        yield* Effect.gen(function* () {
+          const users = yield* Caller.make(Users)
+          const steps: Array<number> = []
+          const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
+          assert.strictEqual(yield* count, 2)
+          assert.deepStrictEqual(steps, [1])
+          assert.strictEqual(yield* users.count.send(), 1)
+          assert.strictEqual((yield* Transport.Transport).capabilities.receivers, "exact")
+        }).pipe(Effect.provide(shard("caller")), Effect.provide(Layer.provide(UsersLive, shard("service"))))
+        yield* Effect.gen(function* () {
+          assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
+          assert.strictEqual(yield* Deferred.await(heard), "created")
+        }).pipe(Effect.provide(Live), Effect.provide(shard("publisher")))
+      })
+    )
+
+    it.effect("none does what is another's", () =>
+      Effect.gen(function* () {
+        yield* Effect.gen(function* () {
+          yield* denied(subscribing("user_service"), "user_service")
+          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
+          yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+        }).pipe(Effect.provide(shard("caller")))
+        yield* Effect.gen(function* () {
+          yield* denied(subscribing("caller:somebody"), "caller:")
+          yield* denied(Transport.publish("user_service", "{}"), "user_service")
+        }).pipe(Effect.provide(shard("service")))
+        yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(shard("publisher")))
+        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(
+          Effect.provide(shard("listener"))
+        )
       })
     )
   })

@@ -352,6 +352,34 @@ describe("RedisServer.find", () => {
     )
   }
 
+  it.effect("takes the program that is asked for, by its name or its path, and no other", () =>
+    Effect.gen(function* () {
+      const { folder, machine } = yield* makeMachine({
+        programs: ["redis-server", "valkey-server"],
+        env: { REDIS_SERVER: "valkey-server" }
+      })
+      const file = (name: string) => Path.join(folder, name)
+      assert.strictEqual((yield* RedisBinary.binary(machine)).file, file("valkey-server"))
+      assert.strictEqual((yield* RedisBinary.binary(machine, "redis-server")).file, file("redis-server"))
+      assert.strictEqual((yield* RedisBinary.binary(machine, file("redis-server"))).file, file("redis-server"))
+      const error = yield* Effect.flip(RedisBinary.binary(machine, "keydb-server"))
+      assert.strictEqual(error.kind, "NotFound")
+      assert.include(error.message, "keydb-server")
+    })
+  )
+
+  it.effect("starts the program that is asked for", () =>
+    Effect.gen(function* () {
+      const { folder } = yield* makeMachine({})
+      const { binary } = yield* RedisServer.make()
+      const file = Path.join(folder, "valkey-server")
+      Fs.symlinkSync(binary!.file, file)
+      const server = yield* RedisServer.make({ program: file })
+      assert.strictEqual(server.binary?.file, file)
+      assert.strictEqual(yield* server.command("PING"), "PONG")
+    })
+  )
+
   it.effect("passes over a program that does not run", () =>
     Effect.gen(function* () {
       const { folder, machine, lines } = yield* makeMachine({ programs: ["redis-server", "valkey-server"] })

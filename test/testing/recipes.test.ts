@@ -1,11 +1,11 @@
 /** The recipes of docs/testing.md, as they stand there. */
-import { deepEqual, doesNotReject, equal, match } from "node:assert/strict"
+import { deepEqual, doesNotReject, equal, match, notEqual } from "node:assert/strict"
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Effect, Layer, Logger, Ref, Schema, SchemaTransformation } from "effect"
 import { Action, Caller, Handlers, Listener, Memory, Service, Topic } from "fiberbus"
-import { Laws, RedisServer, TestBus, TopicLaws, TransportConformance } from "fiberbus/testing"
+import { Laws, RedisClusterServer, RedisServer, TestBus, TopicLaws, TransportConformance } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import { CardDeclined, Orders, Payments } from "../../examples/shop/contract.ts"
 import { OrdersLive } from "../../examples/shop/orders.ts"
@@ -159,6 +159,21 @@ describe("recipes", () => {
       const users = yield* Caller.make(Users)
       assert.deepStrictEqual(yield* users.get_user({ id: "1" }), ann)
     }).pipe(Effect.provide(OverRedis))
+  )
+
+  it.live(
+    "a real Cluster",
+    () => {
+      const failsOver = Effect.gen(function* () {
+        const cluster = yield* RedisClusterServer.make({ replicas: 1 })
+        const owner = yield* cluster.ownerOf("user_service")
+        yield* owner.server.kill
+        const successor = yield* cluster.promoted(owner)
+        notEqual(successor.id, owner.id)
+      })
+      return Effect.scoped(failsOver)
+    },
+    90_000
   )
 
   const two = Effect.sync(() => {

@@ -5,10 +5,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { vi } from "vitest"
 import * as NatsServer from "../../src/testing/NatsServer.ts"
+import * as RedisClusterServer from "../../src/testing/RedisClusterServer.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
 import * as TransportConformance from "../../src/testing/TransportConformance.ts"
 import * as Memory from "../../src/transport/Memory.ts"
 import * as Nats from "../../src/transport/Nats.ts"
+import * as RedisCluster from "../../src/transport/RedisCluster.ts"
 import * as RedisPubSub from "../../src/transport/RedisPubSub.ts"
 import { Transport } from "../../src/transport/Transport.ts"
 
@@ -88,6 +90,28 @@ describe("RedisPubSub over a Unix socket", () => {
 // As Redis 5 and some proxies: the library falls back to RESP2, where subscriptions take over the connection.
 describe("RedisPubSub with a server that knows no HELLO", () => {
   conforms(overRedis({ args: ["--rename-command", "HELLO", ""] }))
+})
+
+const overCluster = (options?: Partial<RedisCluster.Options>) =>
+  Layer.effect(
+    TwoTransports,
+    Effect.gen(function* () {
+      const { members, nodes } = yield* RedisClusterServer.RedisClusterServer
+      const another = RedisCluster.make({ nodes, ...options })
+      const all = (what: "kill" | "start") =>
+        Effect.orDie(Effect.forEach(members, ({ server }) => server[what], { concurrency: 3, discard: true }))
+      const outage = { begin: all("kill"), end: all("start") }
+      return { here: yield* another, there: yield* another, another, outage }
+    })
+  ).pipe(Layer.provide(RedisClusterServer.layer()))
+
+describe("RedisCluster", () => {
+  conforms(overCluster({ prefix: "shop." }), ["patterns"])
+})
+
+describe("RedisCluster in classic mode", () => {
+  // Its nodes go away one after the other, and it goes from one to the next: those are several gaps.
+  conforms(overCluster({ pubsub: "classic" }), ["exact receivers", "outage"])
 })
 
 const overNats = (server: NatsServer.Options, options?: Nats.Options) =>

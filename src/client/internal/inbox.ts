@@ -118,10 +118,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     if (leave(call)) call.onLost(error)
   }
 
-  const why = () => LinkState.downReason(transport.state) ?? "down"
+  const why = () => LinkState.downReason(link.current()) ?? "down"
 
   const hold = (call: Pending) => {
-    const { state } = transport
+    const state = link.current()
     if (state._tag === "Closed") return end(call, state.error ?? transportClosed)
     const limits = transport.whileDown
     if (limits === undefined) return end(call, linkDown(why(), ""))
@@ -132,33 +132,6 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     held.set(call, place)
     wheel.add(place, limits.millis)
   }
-
-  let gaps = transport.state.gaps
-  const unwatch = transport.watch((state) => {
-    if (state._tag === "Closed") {
-      const error = state.error ?? transportClosed
-      for (const call of [...pending.values()]) end(call, error)
-      return
-    }
-    if (state.gaps > gaps) {
-      gaps = state.gaps
-      const error = lostLink(state._tag === "Degraded" ? state.error : undefined)
-      // Those that wait for the link have nothing to lose.
-      for (const call of [...pending.values()]) if (!held.has(call)) end(call, error)
-    }
-    if (held.size === 0 || LinkState.downReason(state) !== undefined) return
-    for (const [call, place] of [...held]) {
-      const now = wheel.now()
-      // After a stall of the whole process the link may be back before the wheel has turned: what is late is late all the same.
-      if (call.deadline <= now) call.expire()
-      else if (place.expiresAt <= now) place.expire()
-      else {
-        release(call)
-        call.onUp(Math.max(1, Math.floor(call.deadline - now)))
-      }
-    }
-  })
-  yield* Effect.addFinalizer(() => Effect.sync(unwatch))
 
   // Whoever still waits when the last caller's Scope closes is told so: no answer can come any more.
   yield* Effect.addFinalizer(() =>
@@ -203,6 +176,38 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       })
   })
 
+  // Where channels fail apart from each other, the way to this one is what matters.
+  const link = transport.linkOf?.(channel) ?? {
+    current: () => transport.state,
+    watch: (watcher: LinkState.Watcher) => transport.watch(watcher)
+  }
+  let { gaps } = link.current()
+  const unwatch = link.watch((state) => {
+    if (state._tag === "Closed") {
+      const error = state.error ?? transportClosed
+      for (const call of [...pending.values()]) end(call, error)
+      return
+    }
+    if (state.gaps > gaps) {
+      gaps = state.gaps
+      const error = lostLink(state._tag === "Degraded" ? state.error : undefined)
+      // Those that wait for the link have nothing to lose.
+      for (const call of [...pending.values()]) if (!held.has(call)) end(call, error)
+    }
+    if (held.size === 0 || LinkState.downReason(state) !== undefined) return
+    for (const [call, place] of [...held]) {
+      const now = wheel.now()
+      // After a stall of the whole process the link may be back before the wheel has turned: what is late is late all the same.
+      if (call.deadline <= now) call.expire()
+      else if (place.expiresAt <= now) place.expire()
+      else {
+        release(call)
+        call.onUp(Math.max(1, Math.floor(call.deadline - now)))
+      }
+    }
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(unwatch))
+
   const inbox: Inbox = {
     transport,
     pendingOn: (target) => [...pending.values()].filter((call) => call.target === target),
@@ -218,7 +223,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       wheel.remove(call)
       wheel.add(call, millis)
     },
-    isDown: () => LinkState.downReason(transport.state) !== undefined,
+    isDown: () => LinkState.downReason(link.current()) !== undefined,
     enter: (call, timeoutMillis) => {
       if (closed !== undefined) return closed
       if (pending.size >= maxPending) return tooMany

@@ -85,6 +85,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   private receipt: "due" | "told" | undefined = undefined
   /** Its caller can reach it. */
   private tracked = false
+  /** It took time before it was known whose it is. */
+  private waited = false
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
@@ -142,7 +144,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** The time on the wheel's clock; that of its arrival while nothing of it has taken any. */
   now(): number {
-    return this.tracked ? this.link.wheel.now() : this.arrivedAt
+    return this.tracked || this.waited ? this.link.wheel.now() : this.arrivedAt
   }
 
   /** The handler begins. From now on a stream's time is that without a word from its caller, who hears as often of us. */
@@ -211,6 +213,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   awaitClaim() {
     const { cancelKey, link } = this
     this.isAlone = true
+    this.waited = true
+    this.tracked = true
     if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
   }
 

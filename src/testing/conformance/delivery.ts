@@ -106,9 +106,10 @@ export const delivery: ReadonlyArray<Case> = [
     })
   ),
 
-  make("keeps the order between channels", ["at-most-once", "ordered"], ({ here, there }) =>
+  make("keeps the order between channels that share a hash tag", ["at-most-once", "ordered"], ({ here, there }) =>
     Effect.gen(function* () {
-      const few = [fresh(), fresh(), fresh()]
+      const tag = fresh()
+      const few = [`{${tag}}a`, `b{${tag}}`, `c{${tag}}c`]
       const count = 3000
       const seen = recorder()
       for (const name of few) yield* there.subscribe(channel(name), seen.receive)
@@ -183,7 +184,7 @@ export const delivery: ReadonlyArray<Case> = [
         })
       }
       yield* done.wait
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("sends that were not called back exactly once", calls.filter((times) => times !== 1).length, 0)
       yield* same("sends that failed", failed, 0)
     })

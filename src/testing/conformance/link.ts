@@ -150,7 +150,7 @@ export const link: ReadonlyArray<Case> = [
       yield* leave
       yield* send(here, name, "later")
       yield* one.until(2)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames of the one that stays", one.frames, ["after", "later"])
       yield* same("frames of the one that left", other.frames, ["after"])
     })
@@ -197,7 +197,7 @@ export const link: ReadonlyArray<Case> = [
       yield* duringOutage(two, Effect.sync(some))
       some()
       yield* sends.complete
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* sends.once
       const arrived = new Set(seen.frames)
       if (here.capabilities.delivery === "at-most-once") {

@@ -29,7 +29,7 @@ export const names: ReadonlyArray<Case> = [
         yield* seen.until(1)
         yield* leave
         yield* send(here, name, "after")
-        yield* barrier(here, there)
+        yield* barrier(here, there, name)
         yield* same(`frames over ${JSON.stringify(name)}`, seen.frames, [mark])
         yield* same("channel", seen.channels, [name])
       }
@@ -44,7 +44,7 @@ export const names: ReadonlyArray<Case> = [
       yield* send(here, `${mark}a`, "must not match")
       yield* send(here, `${mark}*`, "itself")
       yield* seen.until(1)
-      yield* barrier(here, there)
+      yield* barrier(here, there, `${mark}*`)
       yield* same("frames", seen.frames, ["itself"])
     })
   ),
@@ -60,7 +60,7 @@ export const names: ReadonlyArray<Case> = [
       yield* send(here, withPrefix, "prefixed")
       yield* prefixed.until(1)
       yield* plain.until(1)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames over the plain name", plain.frames, ["plain"])
       yield* same("channels", [plain.channels, prefixed.channels], [[name], [withPrefix]])
     })
@@ -73,7 +73,7 @@ export const names: ReadonlyArray<Case> = [
       yield* there.subscribe(pattern(`${mark}.*.[ab]?`), seen.receive)
       const sent = [`${mark}.x.a1`, `${mark}.x.c1`, `${mark}..b2`, `${mark}.x.a`, `other.${mark}.x.a1`, `${mark}.é.bé`]
       for (const name of sent) yield* send(here, name, name)
-      yield* barrier(here, there)
+      yield* barrier(here, there, mark)
       const expected = [`${mark}.x.a1`, `${mark}..b2`]
       // `?` is one byte to Redis and one character to others.
       const certain = (names: ReadonlyArray<string>) => names.filter((name) => !name.includes("é"))
@@ -98,7 +98,7 @@ export const names: ReadonlyArray<Case> = [
       yield* send(here, name, "without one pattern")
       yield* byName.until(2)
       yield* byOther.until(2)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames of the pattern that left", byPattern.frames, ["all"])
       yield* same("channels of a pattern", byOther.channels, [name, name])
     })
@@ -116,7 +116,7 @@ export const names: ReadonlyArray<Case> = [
       yield* leave
       yield* send(here, `${mark}2`, "one")
       yield* stays.until(2)
-      yield* barrier(here, there)
+      yield* barrier(here, there, mark)
       yield* same("frames of the one that left", leaves.frames, ["both"])
     })
   )

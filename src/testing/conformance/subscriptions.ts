@@ -26,7 +26,7 @@ export const subscriptions: ReadonlyArray<Case> = [
       yield* there.subscribe(channel(name), seen.receive)
       yield* send(here, name, "after")
       yield* seen.until(1)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames", seen.frames, ["after"])
     })
   ),
@@ -40,7 +40,7 @@ export const subscriptions: ReadonlyArray<Case> = [
       yield* seen.until(1)
       yield* leave
       yield* send(here, name, "after")
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames", seen.frames, ["during"])
     })
   ),
@@ -56,7 +56,7 @@ export const subscriptions: ReadonlyArray<Case> = [
       yield* send(here, name, "a")
       yield* send(here, name, "b")
       yield* two.until(4)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames of the first", one.frames, ["a", "b"])
       yield* same("frames of the second, subscribed twice", two.frames, ["a", "a", "b", "b"])
     })
@@ -73,7 +73,7 @@ export const subscriptions: ReadonlyArray<Case> = [
       yield* leave
       yield* send(here, name, "one")
       yield* stays.until(2)
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("frames of the one that stays", stays.frames, ["both", "one"])
       yield* same("frames of the one that left", leaves.frames, ["both"])
     })
@@ -126,7 +126,7 @@ export const subscriptions: ReadonlyArray<Case> = [
         if (i % 2 === 0) yield* Effect.yieldNow
         yield* Fiber.interrupt(fiber)
       }
-      yield* barrier(here, there)
+      yield* barrier(here, there, name)
       yield* same("receivers", yield* send(here, name, "x"), 0)
     })
   ),
@@ -151,13 +151,13 @@ export const subscriptions: ReadonlyArray<Case> = [
         { concurrency: "unbounded", discard: true }
       )
       // Frames of the churn may still be on their way.
-      yield* barrier(here, there)
       for (const name of few) {
+        yield* barrier(here, there, name)
         const seen = recorder()
         yield* there.subscribe(channel(name), seen.receive)
         yield* send(here, name, "still there")
         yield* seen.until(1)
-        yield* barrier(here, there)
+        yield* barrier(here, there, name)
         yield* same("frames", seen.frames, ["still there"])
       }
     })

@@ -95,11 +95,16 @@ export const send = (
   })
 
 /**
- * Waits until everything that was sent before has arrived where it should, so that what has not come will not come.
+ * Waits until everything that was sent before to a channel has arrived where it should, so that what has not come will not come.
  * Relies on order, which the cases that use it ask for.
  */
-export const barrier = Effect.fnUntraced(function* (from: Transport["Service"], to: Transport["Service"]) {
-  const name = fresh("barrier")
+export const barrier = Effect.fnUntraced(function* (
+  from: Transport["Service"],
+  to: Transport["Service"],
+  after: string
+) {
+  // Behind what was sent to that channel: they share a hash tag.
+  const name = fresh(`barrier:{${/\{(.+?)\}/.exec(after)?.[1] ?? after}}`)
   const seen = recorder()
   yield* Effect.scoped(
     Effect.gen(function* () {

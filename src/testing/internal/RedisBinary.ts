@@ -27,7 +27,7 @@ const advice = "Install redis-server (or valkey-server) so that it is on PATH, o
 /**
  * Decides which server tests use.
  *
- * In this order: `REDIS_URL`; `redis-server`, then `valkey-server`, on the path; on Debian and its kin the package,
+ * In this order: `REDIS_URL`; the program in `REDIS_SERVER`; `redis-server`, then `valkey-server`, on the path; on Debian and its kin the package,
  * installed by root, or unpacked into `$XDG_CACHE_HOME/fiberbus/redis` (default `~/.cache`) by anyone else.
  * Errors: `NotFound` when there is no way to get one, `InstallFailed` when the way failed.
  */
@@ -36,8 +36,15 @@ export const locate = (machine: Machine): Effect.Effect<Found, RedisServerError>
   return url === undefined || url === "" ? binary(machine) : Effect.succeed({ _tag: "External", url })
 }
 
-/** The same without `REDIS_URL`: a program to start. */
-export const binary = Effect.fnUntraced(function* (machine: Machine): Effect.fn.Return<Binary, RedisServerError> {
+/**
+ * The same without `REDIS_URL`: a program to start. One that is asked for, by `program` or by `REDIS_SERVER`, is a name on PATH or
+ * the path of a file, and no other will do.
+ */
+export const binary = Effect.fnUntraced(function* (
+  machine: Machine,
+  program: string | undefined = machine.env.REDIS_SERVER || undefined
+): Effect.fn.Return<Binary, RedisServerError> {
+  if (program !== undefined) return yield* asked(machine, program)
   const present = yield* search(machine, "path")
   if (present !== undefined) return present
   if (machine.platform !== "linux" || executable(machine.path, "apt-get") === undefined) {
@@ -58,6 +65,22 @@ export const binary = Effect.fnUntraced(function* (machine: Machine): Effect.fn.
           hint: advice
         })
     )
+  )
+})
+
+const asked = Effect.fnUntraced(function* (machine: Machine, program: string) {
+  const file = Path.isAbsolute(program)
+    ? executable(Path.dirname(program), Path.basename(program))
+    : executable(machine.path, program)
+  const found = file === undefined ? undefined : yield* probe(machine, file, {}, "path")
+  return (
+    found ??
+    (yield* new RedisServerError({
+      kind: "NotFound",
+      operation: `find ${program}`,
+      detail: file === undefined ? "there is no such program on PATH" : `${file} does not run`,
+      hint: "Install it, or choose another one by REDIS_SERVER or the option program"
+    }))
   )
 })
 

@@ -9,7 +9,8 @@ export const RedisServerErrorKind = Schema.Literals([
   "StartFailed",
   "StopFailed",
   "NotOwned",
-  "CommandFailed"
+  "CommandFailed",
+  "ClusterFailed"
 ])
 /** @see {@link RedisServerErrorKind} */
 export type RedisServerErrorKind = typeof RedisServerErrorKind.Type
@@ -19,7 +20,7 @@ export type RedisServerErrorKind = typeof RedisServerErrorKind.Type
  *
  * Shape: `message` is one line, `hint` included. `NotFound` and `InstallFailed`: no server to start. `InvalidUrl` and
  * `Unreachable`: the one in REDIS_URL. `NotOwned`: only servers started here are stopped and started. `CommandFailed`:
- * Redis answered with an error. Holds no password.
+ * Redis answered with an error. `ClusterFailed`: a cluster did not come to what was asked within a minute. Holds no password.
  */
 export class RedisServerError extends Schema.TaggedError<RedisServerError>()("RedisServerError", {
   kind: RedisServerErrorKind,

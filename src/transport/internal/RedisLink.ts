@@ -49,6 +49,8 @@ export interface Strain {
 export interface RedisLink {
   /** Connects for the first time. Fails with what went wrong; after that the link keeps itself up until it is closed. */
   readonly start: Effect.Effect<void, TransportError>
+  /** Connects for the first time, and tries again as after a loss where that fails. */
+  readonly open: () => void
   readonly isUp: () => boolean
   /** Why nothing can be sent while it is not up. */
   readonly refusal: () => TransportError
@@ -568,13 +570,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     abandon(error)
   }
 
+  const open = () => {
+    lastSweep = performance.now()
+    sweepTimer = setInterval(sweep, sweepMillis)
+    sweepTimer.unref()
+    attempt()
+  }
+
   return {
+    open,
     start: Effect.callback((resume) => {
       first = (error) => resume(error === undefined ? Effect.void : Effect.fail(error))
-      lastSweep = performance.now()
-      sweepTimer = setInterval(sweep, sweepMillis)
-      sweepTimer.unref()
-      attempt()
+      open()
       return Effect.sync(() => end(closed(settings.name, "unknown")))
     }),
     isUp: () => phase === "up",

@@ -60,7 +60,7 @@ const grant = ({ user, command }: Place): string => {
   const name = command.name.toLowerCase()
   if (command.subject === "") return `Give user ${user} the right: ACL SETUSER ${user} +${name}`
   if (name === "set") return `Give user ${user} the right: ACL SETUSER ${user} (+set ~${command.subject})`
-  const rights = name === "publish" ? "+publish" : `+${name} +${name.replace("subscribe", "unsubscribe")}`
+  const rights = name.endsWith("publish") ? `+${name}` : `+${name} +${name.replace("subscribe", "unsubscribe")}`
   return `Give user ${user} the right: ACL SETUSER ${user} ${rights} &${command.subject}`
 }
 
