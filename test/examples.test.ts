@@ -328,6 +328,24 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "shelf  Dune, Emma"
   ],
   // How many, and which seed, follows from every frame that is sent.
+  "44_durable.ts": [
+    "nobody serves, and nothing is lost",
+    "  result   not yet",
+    "  printer  letter, delivery 1",
+    "  result   6 pages",
+    "the same id is the same message",
+    "  result   6 pages",
+    "a handler that dies gets another delivery; an error of the contract is an answer",
+    "  printer  photo, delivery 1",
+    "  printer  photo, delivery 2",
+    "  result   5 pages",
+    "  printer  form, delivery 1",
+    "  result   tray 2 is empty",
+    "what goes on failing is set aside, with its cause",
+    "  printer  poster, delivery 1",
+    "  printer  poster, delivery 2",
+    "  dead     print, 2 deliveries, Defect"
+  ],
   "42_cluster.ts": [
     "masters   3, receivers are exact",
     "mug       300 cents",
@@ -690,6 +708,15 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       const ended = yield* run("10_redis.ts", { env })
       assertWell(ended)
       assertTranscript(ended.stdout, [/^over {3}(rediss?|unix):\/\/.* \(at-most-once\)$/, "total  5"])
+    })
+  )
+
+  it.effect("44_durable.ts says the same over Redis", () =>
+    Effect.gen(function* () {
+      const { env, url } = yield* withUrl
+      const ended = yield* run("44_durable.ts", { args: ["--redis", url], env })
+      assertWell(ended)
+      assertTranscript(ended.stdout, transcripts["44_durable.ts"]!)
     })
   )
 

@@ -10,6 +10,7 @@ import * as Stdio from "effect/Stdio"
 import * as Printable from "../wire/Printable.ts"
 import { call } from "./Call.ts"
 import { contract } from "./Contract.ts"
+import { dead } from "./Dead.ts"
 import { describe } from "./Describe.ts"
 import * as ExitStatus from "./ExitStatus.ts"
 import { health } from "./Health.ts"
@@ -23,7 +24,7 @@ const fiberbus = Command.make("fiberbus").pipe(
   Command.withDescription(
     `Talk to services over Redis: fiberbus' own, and Python's Daebus; compare contracts.\n\n  ${ExitStatus.help}`
   ),
-  Command.withSubcommands([call, send, tap, ls, describe, health, top, contract])
+  Command.withSubcommands([call, send, tap, ls, describe, health, top, dead, contract])
 )
 
 /**

@@ -95,6 +95,7 @@ const statuses: { readonly [Tag in CallErrorReason["_tag"]]: number } = {
   Draining: ExitStatus.refused,
   CircuitOpen: ExitStatus.refused,
   RateLimited: ExitStatus.refused,
+  UnknownReceipt: ExitStatus.refused,
   RemoteDefect: ExitStatus.remoteDefect,
   ContractMismatch: ExitStatus.remoteDefect,
   ConnectionLost: ExitStatus.transport,

@@ -17,6 +17,7 @@ export class InvalidName extends Data.TaggedError("InvalidName")<{
     | "action"
     | "topic"
     | "pattern"
+    | "group"
     | "question"
     | "prefix"
     | "background task"

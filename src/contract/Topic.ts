@@ -1,5 +1,6 @@
 /** A channel for events and the schema of what is published there. Everyone who listens gets every message. */
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import type * as Schema from "effect/Schema"
 import { type AnySchema, asSchema, type ToSchema } from "./Action.ts"
 import * as Glob from "./Glob.ts"
@@ -19,6 +20,14 @@ export interface Pattern<out Glob extends string, out Message extends AnySchema>
   readonly [TypeId]: "Pattern"
   readonly pattern: Glob
   readonly message: Message
+}
+
+/** What a topic's type says once it is durable: groups of listeners get every message, also those that were away. */
+export interface Durable {
+  readonly durable: {
+    /** How long messages are kept for groups that come later, in milliseconds; 0 for not at all. */
+    readonly keepMillis: number
+  }
 }
 
 /** A topic with its parameters forgotten. */
@@ -72,6 +81,20 @@ export const at = <const Channel extends string, Message extends AnySchema>(
   if (!Glob.matcher(pattern.pattern)(channel)) throw new NotCovered({ pattern: pattern.pattern, channel })
   return { [TypeId]: "Topic", channel, message: pattern.message }
 }
+
+/**
+ * Makes a topic durable: each group of listeners (`Listener.layerGroup`) gets every message once it has begun, at least once, whoever is away
+ * when it is published. Whoever listens without a group hears it as before, at most once.
+ *
+ * Units: `keep` is how long messages are kept besides, for groups that begin later and ask for what was before. Default not at all.
+ */
+export const durable = <T extends Any>(topic: T, options?: { readonly keep?: Duration.Input }): T & Durable => ({
+  ...topic,
+  durable: { keepMillis: options?.keep === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(options.keep)) }
+})
+
+/** True for what {@link durable} made. */
+export const isDurable = (topic: Any | AnyPattern): topic is Any & Durable => "durable" in topic
 
 /** True for patterns, false for topics. */
 export const isPattern = (topic: Any | AnyPattern): topic is AnyPattern => topic[TypeId] === "Pattern"

@@ -1,8 +1,11 @@
 /** Hears what is published on a topic, as a Layer. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Name from "../contract/Name.ts"
 import * as Topic from "../contract/Topic.ts"
+import { Durable } from "../transport/Durable.ts"
 import { Transport, type TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
@@ -42,28 +45,85 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
       const { listen } = yield* host
       const made = Effect.isEffect(handler) ? yield* handler : handler
       const context = yield* Entry.context
-      const name = Topic.isPattern(topic) ? topic.pattern : topic.channel
       yield* listen(
         Topic.isPattern(topic)
           ? { _tag: "Pattern", pattern: Channels.pattern(prefix, topic.pattern) }
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
-        {
-          name,
-          concurrency: undefined,
-          delivery: "live",
-          automatic: false,
-          select: (envelope) => envelope.raw,
-          decode: SchemaCodec.make(topic.message).decode,
-          handle: (message, exchange) =>
-            made(message, { channel: exchange.service }) as Effect.Effect<unknown, unknown>,
-          context,
-          observed: Observed.topic(name, Topic.isPattern(topic), context),
-          success: undefined,
-          error: undefined,
-          progress: undefined,
-          ...Entry.plain
-        },
+        toEntry(topic, made, context),
         Options.resolve(options)
       )
     })
   ) as any
+
+/** What can be set for a group of durable listeners. */
+export interface GroupOptions extends Options.Options {
+  /**
+   * What a group gets that was not there before: messages from `now` on (the default), or from the `beginning` of what the topic keeps
+   * (`Topic.durable`'s `keep`). It is asked once in the life of a group.
+   */
+  readonly from?: "now" | "beginning"
+}
+
+/**
+ * Runs a handler for every message of a durable topic: each goes to one listener of the group, in whichever process, at least once. A
+ * group is there from the first time that one of its listeners is built, and goes on when none runs: what is published meanwhile waits.
+ *
+ * A failure of the handler is a reason to deliver the message again, by `durable.retry`, and after `durable.deliveries` it becomes a
+ * dead letter of the group. Up to `concurrency` (10) messages are handled at once.
+ * Errors: `TransportError` when the store cannot be reached.
+ */
+export const layerGroup = <T extends Topic.Any & Topic.Durable, E, R, E2 = never, R2 = never>(
+  topic: T,
+  group: string,
+  handler: Handler<T, E, R> | Effect.Effect<Handler<T, E, R>, E2, R2>,
+  options: GroupOptions = {}
+): Layer.Layer<never, E2 | TransportError, Transport | Durable | Exclude<R | R2, Scope.Scope>> => {
+  Name.check("group", group)
+  return Layer.effectDiscard(
+    Effect.gen(function* () {
+      const { attend } = yield* host
+      const made = Effect.isEffect(handler) ? yield* handler : handler
+      const context = yield* Entry.context
+      const { from, ...rest } = options
+      const settings = Options.resolve(rest)
+      yield* attend({ name: topic.channel, group, from: from ?? "now" }, toEntry(topic, made, context), settings)
+    })
+  ) as any
+}
+
+/**
+ * Ends a group of durable listeners for good, with all that is kept for it: otherwise what is published is kept for a group that
+ * nobody serves any more until `maxLength` is reached. Listeners of it that still run hear nothing more.
+ */
+export const removeGroup = (
+  topic: Topic.Any & Topic.Durable,
+  group: string
+): Effect.Effect<void, TransportError, Transport | Durable> =>
+  Effect.gen(function* () {
+    const { prefix } = yield* Transport
+    const { unsubscribe } = yield* Durable
+    yield* unsubscribe(Channels.queue(prefix, topic.channel), Channels.groupQueue(prefix, topic.channel, group))
+  })
+
+const toEntry = (
+  topic: Topic.Any | Topic.AnyPattern,
+  handler: Handler<any, any, any>,
+  context: Context.Context<never>
+): Entry.Entry => {
+  const name = Topic.isPattern(topic) ? topic.pattern : topic.channel
+  return {
+    name,
+    concurrency: undefined,
+    delivery: "live",
+    automatic: false,
+    select: (envelope) => envelope.raw,
+    decode: SchemaCodec.make(topic.message).decode,
+    handle: (message, exchange) => handler(message, { channel: exchange.service }) as Effect.Effect<unknown, unknown>,
+    context,
+    observed: Observed.topic(name, Topic.isPattern(topic), context),
+    success: undefined,
+    error: undefined,
+    progress: undefined,
+    ...Entry.plain
+  }
+}

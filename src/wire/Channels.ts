@@ -36,6 +36,15 @@ export const inboxPrefix = (prefix: string): string => `${prefix}caller:`
 /** A new private inbox: nobody can guess its name (122 random bits). */
 export const inbox = (prefix: string): string => inboxPrefix(prefix) + randomUUID()
 
+/**
+ * What is kept for a service, or for the listeners to a topic: the first part of the names of all their keys. The braces are Redis'
+ * hash tag, which keeps them in one slot of a cluster.
+ */
+export const queue = (prefix: string, name: string): string => `${prefix}{${name}}`
+
+/** What is kept for one group of listeners to a topic, in the same slot as the topic's own. */
+export const groupQueue = (prefix: string, topic: string, group: string): string => `${queue(prefix, topic)}:${group}`
+
 /** Messages of a topic, or of all topics that match a pattern. */
 export const topic = (prefix: string, channel: string): string => prefix + channel
 

@@ -13,7 +13,7 @@ import {
   Stream,
   Terminal
 } from "effect"
-import { Memory, type Transport } from "fiberbus"
+import { Durable, Memory, type Transport } from "fiberbus"
 import * as Cli from "../../src/cli/Cli.ts"
 import { ExitStatus, WhenInterrupted } from "../../src/cli/ExitStatus.ts"
 import * as RedisOption from "../../src/cli/RedisOption.ts"
@@ -32,20 +32,27 @@ export interface Options {
 /** A place to run commands, on a broker of its own. */
 export const make = () => {
   const broker = Memory.makeBroker()
+  const durable = Durable.onStore(Durable.makeStore(() => 0))
   return {
     /** What services and the test itself use. */
     layer: Layer.fresh(Memory.layerOptions({ broker })),
-    start: (args: ReadonlyArray<string>, options: Options = {}) => start(broker, args, options),
+    durable: Layer.succeed(Durable.Durable, durable),
+    start: (args: ReadonlyArray<string>, options: Options = {}) => start(broker, durable, args, options),
     run: (args: ReadonlyArray<string>, options: Options = {}) =>
       Effect.gen(function* () {
-        const started = start(broker, args, options)
+        const started = start(broker, durable, args, options)
         const status = yield* started.status
         return { status, stdout: started.stdout(), stderr: started.stderr() }
       })
   }
 }
 
-const start = (broker: Memory.Broker, args: ReadonlyArray<string>, options: Options) => {
+const start = (
+  broker: Memory.Broker,
+  durable: Durable.Durable["Service"],
+  args: ReadonlyArray<string>,
+  options: Options
+) => {
   const whenInterrupted: { status: number } = { status: ExitStatus.interrupted }
   const out = makeSink(options.onStdout ?? Effect.void)
   const err = makeSink(Effect.void)
@@ -71,6 +78,7 @@ const start = (broker: Memory.Broker, args: ReadonlyArray<string>, options: Opti
         RedisOption.Connect,
         options.connect ?? (({ prefix }) => Memory.layerOptions({ broker, prefix: prefix ?? "" }))
       ),
+      Effect.provideService(RedisOption.ConnectDurable, () => Layer.succeed(Durable.Durable, durable)),
       Effect.provideService(Console.Console, { ...console, log: forbidden, error: forbidden }),
       Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: options.env ?? {} }))),
       Effect.provide(stdio),

@@ -1,12 +1,26 @@
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Logger, Option, Schema } from "effect"
-import { Action, Broadcast, Caller, Discovery, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
+import { Context, Deferred, Effect, Layer, Logger, Option, Schedule, Schema } from "effect"
+import { TestClock } from "effect/testing"
+import {
+  Action,
+  Broadcast,
+  Caller,
+  Discovery,
+  Durable,
+  Handlers,
+  Lease,
+  Listener,
+  Service,
+  Topic,
+  Transport
+} from "fiberbus"
 import { RedisClusterServer, RedisServer } from "fiberbus/testing"
 import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisLease from "fiberbus/transport/RedisLease"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
+import * as RedisStreams from "fiberbus/transport/RedisStreams"
 
 /** The lines that the documentation gives: tested as they stand there. */
 const docs = readFileSync(resolve(import.meta.dirname, "../../docs/security.md"), "utf8")
@@ -36,6 +50,23 @@ const as = (role: "service" | "live" | "caller" | "listener" | "publisher" | "op
     )
   )
 
+const Payments = Service.make(
+  "payments",
+  Action.make("charge", { payload: { cents: Schema.Finite }, success: Schema.Finite }).pipe(
+    Action.annotate(Action.Delivery, "durable")
+  ),
+  Action.make("fail").pipe(Action.annotate(Action.Delivery, "durable"))
+)
+const Others = Service.make("others", Action.make("work").pipe(Action.annotate(Action.Delivery, "durable")))
+const Orders = Topic.durable(Topic.make("orders", { n: Schema.Finite }))
+
+const durably = (role: "producer" | "worker") =>
+  Layer.unwrap(
+    Effect.map(RedisServer.RedisServer, ({ host, port }) =>
+      RedisStreams.layer({ host, port, username: role, password: `${role}-password` })
+    )
+  )
+
 const denied = <A, R>(effect: Effect.Effect<A, unknown, R>, channel: string) =>
   Effect.map(Effect.flip(effect), (error) => {
     const { reason = error } = error as { readonly reason?: unknown }
@@ -55,7 +86,7 @@ it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
     [
-      ...["service", "caller", "live", "listener", "publisher", "operator", "leases"],
+      ...["service", "caller", "live", "listener", "publisher", "operator", "leases", "producer", "worker"],
       ...["shard-service", "shard-caller", "shard-listener", "shard-publisher"]
     ]
   )
@@ -140,6 +171,38 @@ describe("under the least privileges", () => {
           assert.strictEqual(yield* Deferred.await(heard), "created")
         }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
       })
+    )
+
+    it.effect("a producer has durable work done by a worker, who is given all it needs", () =>
+      Effect.gen(function* () {
+        const Live = Handlers.layer(
+          Payments,
+          {
+            charge: ({ cents }) => Effect.succeed(cents),
+            fail: () => Effect.die("for the test")
+          },
+          { durable: { retry: Schedule.spaced("5 millis"), deliveries: 2, idle: "200 millis" } }
+        )
+        yield* Layer.build(Live.pipe(Layer.provide(durably("worker"))))
+        yield* Effect.gen(function* () {
+          const payments = yield* Caller.make(Payments)
+          assert.strictEqual(yield* payments.charge({ cents: 5 }), 5)
+          const later = yield* payments.charge.enqueue({ cents: 6 }, { id: "late", delay: "50 millis", key: "k" })
+          yield* payments.charge.enqueue({ cents: 7 }, { id: "behind", key: "k" })
+          assert.strictEqual(yield* later.await(), 6)
+          assert.strictEqual(yield* payments.charge.receipt("behind").await(), 7)
+          const error = yield* Effect.flip(payments.fail())
+          assert.strictEqual(error.reason._tag, "RemoteDefect")
+          yield* Broadcast.publish(Orders, { n: 1 })
+          const other = yield* Caller.make(Others)
+          yield* denied(other.work(), "append in {others}")
+        }).pipe(Effect.scoped, Effect.provide(durably("producer")))
+        // Every part of its keeping has been used; a right that is missing would have been told.
+        const { dead } = Context.get(yield* Layer.build(durably("worker")), Durable.Durable)
+        const [letter] = yield* dead.list("{payments}", { limit: 1 })
+        assert.strictEqual(letter?.reason, "Defect")
+        assert.isTrue(yield* dead.replay("{payments}", letter!.letter))
+      }).pipe(Effect.scoped, TestClock.withLive)
     )
 
     it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>

@@ -26,9 +26,11 @@ import type { Settings } from "../Options.ts"
 import { Supervisor } from "../Supervision.ts"
 import type { Check } from "./checks.ts"
 import * as Claims from "./claims.ts"
+import * as Consuming from "./consuming.ts"
 import { Desk, type Served } from "./desk.ts"
 import * as Entry from "./entry.ts"
 import { cancelKey, Exchange, type Link } from "./exchange.ts"
+import * as Kept from "./kept.ts"
 import * as Mount from "./mount.ts"
 import { Outbox } from "./outbox.ts"
 import { Announcer } from "./presence.ts"
@@ -64,6 +66,12 @@ export interface Host {
   /** The same for one listener to a channel or pattern, prefix included. */
   readonly listen: (
     target: Target,
+    entry: Entry.Entry,
+    options: Settings
+  ) => Effect.Effect<void, TransportError, Scope.Scope>
+  /** The same for what is kept for a group of listeners to a topic. */
+  readonly attend: (
+    topic: Kept.Attended,
     entry: Entry.Entry,
     options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
@@ -285,7 +293,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       supervisor?.gaveUp(error)
     })
     const begin = Effect.fnUntraced(function* (
-      key: string,
+      key: string | undefined,
       present: Effect.Effect<unknown, never, Scope.Scope> = Effect.void
     ) {
       yield* mount.observed
@@ -299,9 +307,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
           )
       )
       // It says that it is there when it hears, and that it is not before it hears no more.
-      yield* Scope.provide(Effect.andThen(RcMap.get(subscriptions, key), present), subscription)
+      const heard = key === undefined ? Effect.void : RcMap.get(subscriptions, key)
+      yield* Scope.provide(Effect.andThen(heard, present), subscription)
     })
-    return { begin, mount }
+    return { begin, mount, subscription }
   })
 
   const host: Host = {
@@ -325,10 +334,18 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       ),
 
     serve: Effect.fnUntraced(function* (service, entries, options) {
-      const { begin, mount } = yield* open(service, entries, options)
+      const { begin, mount, subscription } = yield* open(service, entries, options)
       const mounted = entries.map((entry) => ({ entry, mount, delivery: options.delivery ?? entry.delivery }))
       const routed = mounted.filter(({ delivery }) => delivery === "one").map(({ entry }) => entry.name)
       if (mounted.some(({ delivery }) => delivery !== "live")) yield* mayClaim(service)
+      const durable = mounted.some(({ delivery }) => delivery === "durable") ? yield* Kept.store(service) : undefined
+      // Outlives what it delivers, and begins to read when all else is there.
+      const reading =
+        durable === undefined
+          ? Effect.void
+          : yield* Consuming.make(
+              Kept.plan(link, durable, service, mount, (action) => services.get(service)?.get(action))
+            )
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
@@ -348,6 +365,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       // Before the rest, and left after it: whose request is handled is heard until the last handler has ended.
       if (routed.length > 0 || entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
       yield* begin(`s:${service}`, routed.length === 0 ? undefined : announced(service, routed))
+      yield* Scope.provide(reading, subscription)
     }),
 
     listen: Effect.fnUntraced(function* (target, entry, options) {
@@ -371,6 +389,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
           })
       )
       yield* begin(key)
+    }),
+
+    attend: Effect.fnUntraced(function* (topic, entry, options) {
+      const { begin, mount, subscription } = yield* open(entry.name, [entry], options)
+      const durable = yield* Kept.store(topic.name)
+      const reading = yield* Consuming.make(yield* Kept.attending(link, durable, topic, { entry, mount }))
+      yield* begin(undefined)
+      yield* Scope.provide(reading, subscription)
     })
   }
   return host
