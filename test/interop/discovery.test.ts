@@ -3,7 +3,11 @@ import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Queue } from "effect"
-import { Action, Discovery, Handlers, Memory, Service, Transport } from "fiberbus"
+import { Action, Discovery, Handlers, Health, Memory, Service, Transport } from "fiberbus"
+import { NatsServer, RedisClusterServer, RedisServer } from "fiberbus/testing"
+import * as Nats from "fiberbus/transport/Nats"
+import * as RedisCluster from "fiberbus/transport/RedisCluster"
+import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
 const docs = readFileSync(resolve(import.meta.dirname, "../../docs/wire.md"), "utf8")
 const section = docs.slice(docs.indexOf("## What a process tells"))
@@ -70,3 +74,55 @@ describe("discovery on the wire", () => {
     }).pipe(Effect.provide(Layer.merge(OrdersLive, UsersLive)), Effect.provide(Memory.layer))
   )
 })
+
+/** A process and a caller, each with a link of its own. */
+const overNetwork = (transport: Layer.Layer<Transport.Transport, Transport.TransportError>) =>
+  Effect.gen(function* () {
+    const context = yield* Layer.build(Layer.fresh(transport))
+    const both = Layer.mergeAll(OrdersLive, UsersLive, Health.check("stock", Effect.succeed("42 left")))
+    yield* Layer.build(Layer.provide(both, Layer.fresh(transport)))
+    yield* Layer.build(Layer.provide(Layer.fresh(OrdersLive), Layer.fresh(transport)))
+    yield* Effect.gen(function* () {
+      assert.deepStrictEqual(
+        (yield* Discovery.services()).map(({ instances, service }) => [service, instances.length]),
+        [
+          ["orders", 2],
+          ["users", 1]
+        ]
+      )
+      const all = yield* Discovery.health(Orders)
+      assert.deepStrictEqual(all.map(({ checks, ready }) => [ready, checks.length]).sort(), [
+        [true, 2],
+        [true, 3]
+      ])
+      for (const { instance } of all) {
+        assert.deepStrictEqual(
+          (yield* Discovery.info(Orders, { instance })).map((info) => info.instance),
+          [instance]
+        )
+      }
+      assert.lengthOf(yield* Discovery.stats(Discovery.everything), 3)
+      assert.instanceOf(yield* Effect.flip(Discovery.info("nobody")), Discovery.NotDiscoverable)
+    }).pipe(Effect.provideContext(context))
+  })
+
+it.layer(NatsServer.layer, { excludeTestServices: true })("discovery over NATS, which counts nobody", (it) => {
+  it.effect("finds, describes and checks", () =>
+    Effect.flatMap(NatsServer.NatsServer, ({ url }) => overNetwork(Nats.layer({ servers: url })))
+  )
+})
+
+it.layer(RedisServer.layer, { excludeTestServices: true })("discovery over Redis", (it) => {
+  it.effect("finds, describes and checks", () =>
+    Effect.flatMap(RedisServer.RedisServer, ({ url }) => overNetwork(RedisPubSub.layer({ url })))
+  )
+})
+
+it.layer(RedisClusterServer.layer({}), { excludeTestServices: true, timeout: 120_000 })(
+  "discovery over a Redis Cluster",
+  (it) => {
+    it.effect("finds, describes and checks", () =>
+      Effect.flatMap(RedisClusterServer.RedisClusterServer, ({ nodes }) => overNetwork(RedisCluster.layer({ nodes })))
+    )
+  }
+)
