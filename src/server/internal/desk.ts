@@ -116,7 +116,10 @@ export class Desk {
   private answer(question: Discovery.Question, envelope: Envelope.Request, services: ReadonlyArray<string>) {
     if (envelope.replyTo === undefined) return this.link.discards.count("NobodyWaits")
     if (question !== "$health") {
-      for (const service of services) this.write(envelope, this.text(question, service), service === services.at(-1))
+      const counted = question === "$stats" ? Metric.snapshotUnsafe(this.link.metrics) : []
+      for (const service of services) {
+        this.write(envelope, this.text(question, service, counted), service === services.at(-1))
+      }
       return
     }
     if (this.waiting >= maxWaiting) {
@@ -134,9 +137,9 @@ export class Desk {
     this.link.fork(answering)
   }
 
-  private text(question: Exclude<Discovery.Question, "$health">, service: string): string {
+  private text(question: Exclude<Discovery.Question, "$health">, service: string, counted: Counted): string {
     if (question === "$ping") return JSON.stringify(toPing(this.ping(service)))
-    if (question === "$stats") return JSON.stringify(toStats(this.stats(service)))
+    if (question === "$stats") return JSON.stringify(toStats(this.stats(service, counted)))
     const known = this.infos.get(service)
     if (known !== undefined) return known
     const info = this.info(service)
@@ -181,12 +184,11 @@ export class Desk {
     return { ...who, ...version, fiberbus, startedAt: new Date(startedAt), actions }
   }
 
-  private stats(service: string): Discovery.Stats {
+  private stats(service: string, counted: Counted): Discovery.Stats {
     const { all, draining, startedAt, who } = this.who(service)
     const { heapUsed, rss } = process.memoryUsage()
-    const { metrics, transport } = this.link
+    const { transport } = this.link
     const sum = (read: (mount: Mount) => number) => [...all].reduce((sum, { mount }) => sum + read(mount), 0)
-    const counted = Metric.snapshotUnsafe(metrics)
     return {
       ...who,
       startedAt: new Date(startedAt),
@@ -328,8 +330,11 @@ const toLatency = ({ duration: { buckets, count, max, min, sum } }: HandlerMetri
   }
 }
 
+/** All metrics at one time. */
+type Counted = ReadonlyArray<Metric.Metric.Snapshot>
+
 const byReason = (
-  counted: ReadonlyArray<Metric.Metric.Snapshot>,
+  counted: Counted,
   id: string,
   attributes: Readonly<Record<string, string>>
 ): Record<string, number> => {
