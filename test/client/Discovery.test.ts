@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Metric, Queue, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, Caller, Discovery, Handlers, Health, Memory, Service, Transport } from "fiberbus"
+import { Action, Caller, Discovery, Durable, Handlers, Health, Memory, Service, Transport } from "fiberbus"
 import { version } from "../../src/wire/Version.ts"
 import { Users, UsersLive } from "../users.ts"
 
@@ -171,6 +171,21 @@ describe("Discovery", () => {
           latency: { count: 0, buckets: slowly!.latency.buckets }
         })
         assert.isAbove(stats!.memory.rssBytes, 1_000_000)
+      })
+    )
+  )
+
+  it.effect("is told the same by a service whose work is durable", () =>
+    on(
+      Effect.fnUntraced(function* ({ start }) {
+        yield* start(Layer.provide(orders({ delivery: "durable" }), Durable.layerMemory))
+        const [info] = yield* Discovery.info(Orders)
+        assert.deepStrictEqual(
+          info?.actions.map(({ delivery }) => delivery),
+          ["durable", "durable"]
+        )
+        const [health] = yield* Discovery.health(Orders, { instance: info!.instance })
+        assert.isTrue(health?.ready)
       })
     )
   )
