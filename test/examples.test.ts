@@ -321,6 +321,14 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "share keeps its deadline: yes",
     "share leaves nothing open: yes"
   ],
+  "46_groups_and_gaps.ts": [
+    "audit    order 1",
+    "audit    order 2",
+    "audit    3 to 4 are gone",
+    "audit    order 5, from the history",
+    "audit    order 6",
+    "groups   6 billed, 6 shipped"
+  ],
   "40_nats.ts": [
     "over   memory (at-most-once, receivers exact)",
     "Dune   lent, 0 left",

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Layer, Logger, Option, Schedule, Schema } from "effect"
+import { Context, Deferred, Effect, Layer, Logger, Option, Queue, Schedule, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import {
   Action,
@@ -43,7 +43,9 @@ const serving = (options?: Parameters<typeof Handlers.layer>[2]) =>
 const UsersLive = serving()
 
 /** A connection as one of the roles. */
-const as = (role: "service" | "live" | "caller" | "listener" | "publisher" | "operator" | "old") =>
+const as = (
+  role: "service" | "live" | "caller" | "listener" | "publisher" | "member" | "auditor" | "teller" | "operator" | "old"
+) =>
   Layer.unwrap(
     Effect.map(RedisServer.RedisServer, ({ host, port }) =>
       RedisPubSub.layer({ host, port, username: role, password: `${role}-password` })
@@ -86,7 +88,20 @@ it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
     [
-      ...["service", "caller", "live", "listener", "publisher", "operator", "leases", "producer", "worker"],
+      ...[
+        "service",
+        "caller",
+        "live",
+        "listener",
+        "publisher",
+        "member",
+        "auditor",
+        "teller",
+        "operator",
+        "leases",
+        "producer",
+        "worker"
+      ],
       ...["shard-service", "shard-caller", "shard-listener", "shard-publisher"]
     ]
   )
@@ -205,6 +220,55 @@ describe("under the least privileges", () => {
       }).pipe(Effect.scoped, TestClock.withLive)
     )
 
+    it.effect("a member of a group claims messages of that group, and of no other", () =>
+      Effect.gen(function* () {
+        const heard = yield* Queue.unbounded<string>()
+        const member = (group: string) =>
+          Listener.layer(Events, ({ type }) => Queue.offer(heard, type), { group }).pipe(Layer.provide(as("member")))
+        yield* Effect.gen(function* () {
+          yield* Broadcast.publish(Events, { type: "created" })
+          assert.strictEqual(yield* Queue.take(heard), "created")
+        }).pipe(Effect.provide(member("billing")), Effect.provide(as("publisher")))
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(member("shipping"))))
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+        assert.include(error.hint, "without a group")
+      })
+    )
+
+    it.effect("who listens to numbers asks for what it missed, and their publisher answers", () =>
+      Effect.gen(function* () {
+        const Kept = Events.pipe(Topic.annotate(Topic.History, { messages: 10, for: "1 minute" }))
+        const heard = yield* Queue.unbounded<unknown>()
+        // Loses the second message on the way.
+        const lossy = Layer.effect(
+          Transport.Transport,
+          Effect.map(Transport.Transport, (transport) => ({
+            ...transport,
+            get state() {
+              return transport.state
+            },
+            subscribe: (target: Transport.Target, receive: Transport.Receive) =>
+              transport.subscribe(target, (frame, channel) => {
+                if (channel !== "user_events" || !frame.toString().includes('"b"')) receive(frame, channel)
+              })
+          }))
+        ).pipe(Layer.provide(as("auditor")))
+        const Audit = Listener.layer(
+          Kept,
+          ({ type }, { backfilled }) => Queue.offer(heard, backfilled ? `${type} again` : type),
+          { concurrency: 1, onGap: (gap) => Queue.offer(heard, gap) }
+        ).pipe(Layer.provide(lossy))
+        yield* Effect.gen(function* () {
+          for (const type of ["a", "b", "c"]) yield* Broadcast.publish(Kept, { type })
+          assert.deepStrictEqual(yield* Queue.takeBetween(heard, 3, 3), ["a", "b again", "c"])
+        }).pipe(Effect.provide(Audit), Effect.provide(as("teller")))
+        const error = yield* Effect.flip(
+          Effect.scoped(Layer.build(Listener.layer(Kept, () => Effect.void).pipe(Layer.provide(as("listener")))))
+        )
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+      })
+    )
+
     it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
       Effect.gen(function* () {
         yield* denied(subscribing("user_service"), "user_service")
@@ -254,7 +318,7 @@ describe("under the least privileges", () => {
     it.effect("nobody touches keys, scripts or the server", () =>
       Effect.gen(function* () {
         const { command } = yield* RedisServer.RedisServer
-        for (const role of ["service", "caller", "live", "listener", "publisher"]) {
+        for (const role of ["service", "caller", "live", "listener", "publisher", "member", "auditor", "teller"]) {
           for (const words of [
             ["GET", "key"],
             ["SET", "key", "1"],

@@ -20,6 +20,8 @@ import type { Exchange, Link } from "./exchange.ts"
 export interface Pool extends ServerMetrics.Source {
   /** `restarting` after a breakdown, `closed` when it takes no more. */
   readonly state: "open" | "restarting" | "closed"
+  /** False once it takes nothing any more. */
+  readonly isOpen: boolean
   /** Whether a request would begin at once. */
   readonly hasRoom: (entry: Entry) => boolean
   /** Begins a request, lets it wait, or refuses it. */
@@ -167,6 +169,9 @@ export const make = (work: Work): Pool => {
     },
     get waiting() {
       return admission?.waiting ?? 0
+    },
+    get isOpen() {
+      return closedFor === undefined
     },
     hasRoom: (entry) => {
       if (closedFor !== undefined || admission === undefined) return false
