@@ -368,6 +368,16 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "only anna's customers moved: true",
     "both that are left have flushed: true"
   ],
+  "45_discovery.ts": [
+    "found     mail -: send",
+    "found     orders 1.2.0: place",
+    'payload   ["count"]',
+    "health    live true, ready true",
+    "caller    sold out",
+    'outcomes  {"success":1,"error":1}',
+    "health    live true, ready false (stock: none left)",
+    "error     nobody listens on the channel of nobody"
+  ],
   "39_simulation.ts": [
     "1100 calls in 100 runs, and every promise was kept",
     /^ {2}Success {10}\d+$/,

@@ -16,6 +16,9 @@ export const instance = (prefix: string, serviceName: string, by: string): strin
 /** Which processes serve a service; see `wire/Presence`. */
 export const instances = (prefix: string, serviceName: string): string => `${prefix}${serviceName}.instances`
 
+/** Questions to all processes that serve anything; see `wire/Discovery`. */
+export const who = (prefix: string): string => `${prefix}fiberbus.who`
+
 /** True for the channel that a request to a service is sent on: the service's own, or that of one of its processes. */
 export const leadsTo = (channel: string, serviceChannel: string): boolean =>
   channel === serviceChannel || channel.startsWith(`${serviceChannel}.instance:`)

@@ -17,6 +17,7 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Control from "../../wire/Control.ts"
 import * as Discards from "../../wire/Discards.ts"
+import * as Discovery from "../../wire/Discovery.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Numbers from "../../wire/Numbers.ts"
 import * as Pack from "../../wire/Pack.ts"
@@ -24,8 +25,10 @@ import * as Presence from "../../wire/Presence.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Settings } from "../Options.ts"
 import { Supervisor } from "../Supervision.ts"
+import type { Check } from "./checks.ts"
 import * as Claims from "./claims.ts"
 import * as Consuming from "./consuming.ts"
+import { Desk, type Served } from "./desk.ts"
 import * as Entry from "./entry.ts"
 import { cancelKey, Exchange, type Link } from "./exchange.ts"
 import * as Groups from "./groups.ts"
@@ -77,6 +80,8 @@ export interface Host {
     entry: Entry.Entry,
     options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
+  /** Adds a check of health until the Scope closes. False where there is one of its name. */
+  readonly check: (check: Check) => Effect.Effect<boolean, never, Scope.Scope>
 }
 
 // Of a transport and all its views: what one serves by its whole name, another may serve behind a prefix.
@@ -111,6 +116,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     trackers: new Set()
   }
   const random = yield* Random.Random
+  const desk = new Desk(link, () => clock.currentTimeMillisUnsafe())
   const announcers = new Map<string, Announcer>()
 
   /** Announces the actions that one mount takes, until the Scope closes. */
@@ -209,6 +215,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const mount = (mounted ?? first(actions))?.mount
       if (mount === undefined) return discards.note("Draining")
       if (envelope.replyTo !== undefined && !mount.mayAnswer(envelope.replyTo)) return discards.note("ReplyToRefused")
+      if (Discovery.isReserved(envelope.action) && desk.asked(service, envelope)) return
       if (mounted !== undefined) {
         const { delivery, entry, mount } = mounted
         return isAlone || delivery === "live" || ownClaims === undefined
@@ -248,6 +255,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const subscriptions = yield* RcMap.make({
     lookup: (key: string) => {
       const name = key.slice(2)
+      if (key === whoKey)
+        return subscribe({ _tag: "Channel", channel: Channels.who(transport.prefix) }, (raw) => desk.askedAll(raw))
       if (key.startsWith("i:"))
         return subscribe(
           { _tag: "Channel", channel: instanceOf(name) },
@@ -265,6 +274,22 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         receiveMessage(listening)
       )
     }
+  })
+
+  /** Has its handlers told of to whoever asks, until the Scope closes: also while they end. */
+  const told = Effect.fnUntraced(function* (service: string, served: Served) {
+    yield* Effect.acquireRelease(
+      Effect.sync(() => desk.add(service, served)),
+      () => Effect.sync(() => desk.remove(service, served))
+    )
+    // Requests come without it: whom nobody allowed to hear it serves all the same.
+    yield* RcMap.get(subscriptions, whoKey).pipe(
+      Effect.catch((error) =>
+        error.kind === "PermissionDenied"
+          ? Effect.logWarning(`fiberbus: who asks for all services is not told of ${service}: ${error.message}`)
+          : Effect.fail(error)
+      )
+    )
   })
 
   /** Makes a mount, and what begins its subscription, which ends before all else of it. */
@@ -300,6 +325,12 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   })
 
   const host: Host = {
+    check: (check) =>
+      Effect.acquireRelease(
+        Effect.sync(() => desk.addCheck(check)),
+        (added) => Effect.sync(() => added && desk.removeCheck(check))
+      ),
+
     claim: (service, action, place) =>
       Effect.acquireRelease(
         Effect.suspend(() => {
@@ -343,6 +374,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             if (actions.size === 0 && services.get(service) === actions) services.delete(service)
           })
       )
+      if (options.discovery === "all")
+        yield* told(service, { entries, mount, startedAt: clock.currentTimeMillisUnsafe() })
       // Before the rest, and left after it: whose request is handled is heard until the last handler has ended.
       if (routed.length > 0 || entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
       yield* begin(`s:${service}`, routed.length === 0 ? undefined : announced(service, routed))
@@ -407,6 +440,8 @@ const notAllowed = (operation: string, otherwise: string, { detail, kind, sent }
   })
 const serveLive = 'serve with delivery: "live", where every replica handles each request'
 const listenAlone = "listen without a group, where every listener gets each message"
+
+const whoKey = "w:"
 
 const channelKey = (channel: string) => `c:${channel}`
 
