@@ -31,6 +31,7 @@ const ours: ReadonlyArray<Entry> = [
   entry("fiberbus-single", "fiberbus, Daebus' frames", "fiberbus", "single"),
   entry("fiberbus-live", "fiberbus, live", "fiberbus", "live"),
   entry("fiberbus-nats", "fiberbus, NATS", "fiberbus", "nats", "nats"),
+  entry("fiberbus-durable", "fiberbus, durable", "fiberbus-durable"),
   entry("fiberbus-daebus", "fiberbus, Daebus caller", "daebus"),
   entry("fiberbus-memory", "fiberbus, memory", "fiberbus", "memory", "none", true),
   entry("fiberbus-traced", "fiberbus, memory, traced", "fiberbus", "traced", "none", true)
@@ -62,8 +63,13 @@ export const all = (otherBuilds: ReadonlyArray<string>): ReadonlyArray<Entry> =>
   ...ours,
   ...otherBuilds.flatMap((build) => {
     const mark = Path.basename(build)
-    // Builds before it have no NATS.
-    const known = ours.filter(({ broker }) => broker !== "nats" || Fs.existsSync(Path.join(build, "transport/Nats.js")))
+    // Builds before them have no NATS, or nothing durable.
+    const has = (file: string) => Fs.existsSync(Path.join(build, file))
+    const known = ours.filter(
+      ({ broker, file }) =>
+        (broker !== "nats" || has("transport/Nats.js")) &&
+        (file !== "fiberbus-durable" || has("transport/RedisStreams.js"))
+    )
     return known.map((entry) => ({ ...entry, key: `${entry.key}@${mark}`, name: `${entry.name} (${mark})`, build }))
   })
 ]

@@ -321,6 +321,14 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "share keeps its deadline: yes",
     "share leaves nothing open: yes"
   ],
+  "46_groups_and_gaps.ts": [
+    "audit    order 1",
+    "audit    order 2",
+    "audit    3 to 4 are gone",
+    "audit    order 5, from the history",
+    "audit    order 6",
+    "groups   6 billed, 6 shipped"
+  ],
   "40_nats.ts": [
     "over   memory (at-most-once, receivers exact)",
     "Dune   lent, 0 left",
@@ -328,6 +336,24 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "shelf  Dune, Emma"
   ],
   // How many, and which seed, follows from every frame that is sent.
+  "44_durable.ts": [
+    "nobody serves, and nothing is lost",
+    "  result   not yet",
+    "  printer  letter, delivery 1",
+    "  result   6 pages",
+    "the same id is the same message",
+    "  result   6 pages",
+    "a handler that dies gets another delivery; an error of the contract is an answer",
+    "  printer  photo, delivery 1",
+    "  printer  photo, delivery 2",
+    "  result   5 pages",
+    "  printer  form, delivery 1",
+    "  result   tray 2 is empty",
+    "what goes on failing is set aside, with its cause",
+    "  printer  poster, delivery 1",
+    "  printer  poster, delivery 2",
+    "  dead     print, 2 deliveries, Defect"
+  ],
   "42_cluster.ts": [
     "masters   3, receivers are exact",
     "mug       300 cents",
@@ -341,6 +367,16 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "200 orders during a shutdown, 0 failed",
     "only anna's customers moved: true",
     "both that are left have flushed: true"
+  ],
+  "45_discovery.ts": [
+    "found     mail -: send",
+    "found     orders 1.2.0: place",
+    'payload   ["count"]',
+    "health    live true, ready true",
+    "caller    sold out",
+    'outcomes  {"success":1,"error":1}',
+    "health    live true, ready false (stock: none left)",
+    "error     nobody listens on the channel of nobody"
   ],
   "39_simulation.ts": [
     "1100 calls in 100 runs, and every promise was kept",
@@ -680,6 +716,15 @@ it.layer(RedisServer.layer)("over Redis", (it) => {
       const ended = yield* run("10_redis.ts", { env })
       assertWell(ended)
       assertTranscript(ended.stdout, [/^over {3}(rediss?|unix):\/\/.* \(at-most-once\)$/, "total  5"])
+    })
+  )
+
+  it.effect("44_durable.ts says the same over Redis", () =>
+    Effect.gen(function* () {
+      const { env, url } = yield* withUrl
+      const ended = yield* run("44_durable.ts", { args: ["--redis", url], env })
+      assertWell(ended)
+      assertTranscript(ended.stdout, transcripts["44_durable.ts"]!)
     })
   )
 

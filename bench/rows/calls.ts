@@ -29,6 +29,7 @@ const peers = [
   "fiberbus-single",
   "fiberbus-live",
   "fiberbus-nats",
+  "fiberbus-durable",
   "fiberbus"
 ]
 

@@ -6,8 +6,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
+import type { Durable } from "../transport/Durable.ts"
 import * as Flow from "../transport/Flow.ts"
 import * as RedisPubSub from "../transport/RedisPubSub.ts"
+import * as RedisStreams from "../transport/RedisStreams.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import { type Failed, fromTransportError, usage } from "./ExitStatus.ts"
 
@@ -39,6 +41,24 @@ export const Connect = Context.Reference<(options: RedisPubSub.Options) => Layer
   "fiberbus/cli/RedisOption/Connect",
   { defaultValue: () => RedisPubSub.layer }
 )
+
+/** The same for what keeps messages. */
+export const ConnectDurable = Context.Reference<(options: RedisPubSub.Options) => Layer.Layer<Durable, TransportError>>(
+  "fiberbus/cli/RedisOption/ConnectDurable",
+  { defaultValue: () => RedisStreams.layerDurable }
+)
+
+/** What keeps messages, connected as {@link layer}. */
+export const layerDurable = (option: RedisOption): Layer.Layer<Durable, Failed> =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const connect = yield* ConnectDurable
+      const environment = yield* Effect.mapError(RedisPubSub.environment, unusable)
+      return Layer.catch(connect(merge(environment, option)), (error) =>
+        Layer.effectContext(Effect.fail(fromTransportError(error)))
+      )
+    })
+  )
 
 /**
  * Connects with the flags, and with the environment (`RedisPubSub.environment`) where they say nothing.

@@ -18,7 +18,8 @@ export {
   RemoteDefect,
   RemoteError,
   type Started,
-  UnknownAction
+  UnknownAction,
+  UnknownReceipt
 } from "../wire/Reason.ts"
 
 /**
@@ -41,6 +42,7 @@ export class CallError extends Schema.TaggedError<CallError>()("CallError", {
     Reason.CircuitOpen,
     Reason.RateLimited,
     Reason.DeadlineExceeded,
+    Reason.UnknownReceipt,
     Reason.ConnectionLost,
     Reason.RemoteDefect,
     Reason.RemoteError,

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type * as Result from "effect/Result"
 import type { Json } from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -15,6 +16,7 @@ import * as Stream from "effect/Stream"
 import * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type { Policy } from "../policy/Policy.ts"
+import { Durable, NoStore, type StoreOf } from "../transport/Durable.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import * as Balance from "./Balance.ts"
@@ -24,6 +26,7 @@ import type { Declined } from "./Declined.ts"
 import type { Answers } from "./internal/answers.ts"
 import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
+import * as Kept from "./internal/durable.ts"
 import { defaultWindow, maxWindow } from "./internal/flow.ts"
 import { type Inbox, inbox } from "./internal/inbox.ts"
 import type { Members } from "./internal/members.ts"
@@ -139,12 +142,34 @@ export type StreamMethod<A extends Action.Any> = (
   ...args: Arguments<Action.Payload<A>, StreamOptions>
 ) => Stream.Stream<Action.Items<A>, Action.Error<A> | CallError>
 
+/**
+ * One durable action, ready to be called: its requests are kept until they were handled, at least once each, whoever goes away.
+ *
+ * A call is the same as of any action, but its timeout ends only the waiting: the `DeadlineExceeded` names the receipt by which the
+ * result can still be had. While the store cannot be reached a call appends its request again under the same id, which is safe.
+ */
+export interface DurableMethod<A extends Action.Any> {
+  /** Has the request handled and waits for the result. */
+  (...args: Arguments<Action.Payload<A>, CallOptions>): Effect.Effect<Action.Success<A>, Action.Error<A> | CallError>
+  /** Has the request kept, to be handled when its turn comes, and does not wait for that. */
+  readonly enqueue: (...args: Arguments<Action.Payload<A>, Kept.EnqueueOptions>) => Effect.Effect<Receipt<A>, CallError>
+  /** Asks about a request by its id, also in another process than the one that enqueued it. */
+  readonly receipt: (id: string) => Receipt<A>
+}
+
+/** What can be asked about a request that is kept. */
+export interface Receipt<A extends Action.Any> extends Kept.Receipt<Action.Success<A>, Action.Error<A>> {}
+
+export type { EnqueueOptions } from "./internal/durable.ts"
+
 /** The method of an action, by what it does. */
-export type MethodOf<A extends Action.Any> = [Action.Items<A>] extends [never]
-  ? keyof A["asks"] extends never
-    ? Method<A>
-    : AskingMethod<A>
-  : StreamMethod<A>
+export type MethodOf<A extends Action.Any> = A extends Action.Durable
+  ? DurableMethod<A>
+  : [Action.Items<A>] extends [never]
+    ? keyof A["asks"] extends never
+      ? Method<A>
+      : AskingMethod<A>
+    : StreamMethod<A>
 
 /** A caller of a service: a {@link MethodOf} each action, by its name. */
 export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionName<S>]: MethodOf<S["actions"][Name]> }
@@ -157,20 +182,24 @@ export type Caller<S extends Service.Any> = { readonly [Name in Service.ActionNa
 export const make = <S extends Service.Any>(
   service: S,
   options?: Options
-): Effect.Effect<Caller<S>, TransportError, Transport | Scope.Scope> =>
+): Effect.Effect<Caller<S>, TransportError, Transport | StoreOf<S> | Scope.Scope> =>
   Effect.gen(function* () {
     const shared = yield* inbox
     const context = yield* Effect.context<never>()
+    const durable = Option.getOrUndefined(yield* Effect.serviceOption(Durable))
     const actions = Object.values(service.actions)
     const router = actions.some(isRouted) ? yield* shared.router(service.serviceName) : undefined
     const caller: Record<string, unknown> = Object.create(null)
     for (const action of actions) {
       const metrics = CallMetrics.make(service.serviceName, action.name, context)
+      if (Action.isDurable(action) && durable === undefined) {
+        return yield* Effect.die(new NoStore({ name: `${service.serviceName}.${action.name}` }))
+      }
       const members = isRouted(action) ? router?.members(action.name) : undefined
-      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, members, options)
+      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, members, options, durable)
     }
     return caller as Caller<S>
-  })
+  }) as any
 
 // The others are all asked, each time.
 const isRouted = ({ annotations }: Action.Any) => Context.get(annotations, Action.Delivery) === "one"
@@ -181,7 +210,8 @@ const toMethod = (
   action: Action.Any,
   metrics: CallMetrics.CallMetrics,
   members: Members | undefined,
-  caller: Options | undefined
+  caller: Options | undefined,
+  durable: Durable["Service"] | undefined
 ) => {
   const keyOf = Context.get(action.annotations, Action.Key)
   const codec = (schema: Action.AnySchema) => (SchemaCodec.isNever(schema) ? undefined : SchemaCodec.make(schema))
@@ -207,14 +237,25 @@ const toMethod = (
   const using = SchemaCodec.isVoid(action.payload)
     ? <A>(run: Run<A>) =>
         (options?: CallOptions) =>
-          run(method, undefined, resolve(method, caller, options, undefined))
+          run(method, undefined, resolve(method, caller, options, undefined), options)
     : <A>(run: Run<A>) =>
         (payload?: unknown, options?: CallOptions) =>
           run(
             method,
             payload === undefined ? absent : payload,
-            resolve(method, caller, options, payload === undefined ? absent : payload)
+            resolve(method, caller, options, payload === undefined ? absent : payload),
+            options
           )
+  if (Action.isDurable(action) && durable !== undefined) {
+    const kept = Kept.make(method, durable)
+    return Object.assign(
+      using((_, payload, settings) => Kept.unary(kept, payload, settings)),
+      {
+        enqueue: using((_, payload, settings, options) => Kept.enqueue(kept, payload, options ?? {}, settings)),
+        receipt: (id: string) => Kept.receipt(kept, id)
+      }
+    )
+  }
   if (method.items !== undefined) return using(streamed)
   return Object.assign(using(unary), { stream: using(streamed), send: using(Call.oneWay), gather: using(gathered) })
 }
@@ -246,7 +287,7 @@ const unary: Run<Effect.Effect<any, any>> = (method, payload, settings) =>
 const streamed: Run<Stream.Stream<Event<any, any>, any>> = (method, payload, settings) =>
   (settings.policies.length === 0 ? Call.streamed : Attempts.streamed)(method, payload, settings)
 
-type Run<A> = (method: Prepared.Method, payload: unknown, settings: Prepared.Settings) => A
+type Run<A> = (method: Prepared.Method, payload: unknown, settings: Prepared.Settings, options?: CallOptions) => A
 
 /**
  * Runs a streamed call: gives every step to a function, in order, and succeeds with the result, as Daebus' `on_progress` does.

@@ -4,9 +4,11 @@
  * Plain data, shared by the service and its callers; nothing runs here.
  */
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import { dual } from "effect/Function"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Name from "./Name.ts"
 
@@ -120,13 +122,50 @@ export const Delivery = Context.Reference<Delivery>("fiberbus/contract/Action/De
   defaultValue: () => "one"
 })
 
+/** What an action's type says once it is annotated as durable: its caller can enqueue, and both sides need `Durable`. */
+export interface Durable {
+  readonly [DurableId]: typeof DurableId
+}
+
+declare const DurableId: unique symbol
+
+/** True for an action whose requests are kept until they were handled. */
+export const isDurable = (action: Any): boolean => Context.get(action.annotations, Delivery) === "durable"
+
 /**
- * What a request belongs to: requests with the same key go to the same replica, as long as it is there. Nothing where an action says
- * nothing. Of actions with {@link Delivery} `one`. It must be pure and cheap: it is asked for each call, with the payload as the caller gave it.
+ * What a request belongs to: its customer, its account. Nothing where an action says nothing. It must be pure and cheap: it is asked for
+ * each call, with the payload as the caller gave it.
+ *
+ * - {@link Delivery} `one`: requests with the same key go to the same replica, as long as it is there.
+ * - `durable`: they are handled one after the other, in the order in which they were enqueued, whatever the number of processes; others don't
+ *   wait for them. At most 256 characters count; the empty key is none.
  */
 export const Key = Context.Reference<((payload: any) => string) | undefined>("fiberbus/contract/Action/Key", {
   defaultValue: () => undefined
 })
+
+/** What becomes of a message of a durable action whose handler died, was interrupted or ran out of time. */
+export interface Redelivery {
+  /** When it is delivered again; ended, it becomes a dead letter. Default: after 1 second doubling to 1 minute, with jitter. */
+  readonly retry?: Schedule.Schedule<unknown, unknown>
+  /** How often it is delivered at most, the crashes of processes included. Default 5. */
+  readonly deliveries?: number
+}
+
+/** In place of what the service's options say. @see {@link Redelivery} */
+export const Redelivery = Context.Reference<Redelivery | undefined>("fiberbus/contract/Action/Redelivery", {
+  defaultValue: () => undefined
+})
+
+/** A part of the action cannot be kept: thrown by {@link annotate} where an action that streams or asks is made durable. */
+export class NotDurable extends Data.TaggedError("NotDurable")<{
+  readonly action: string
+  readonly part: "items" | "asks"
+}> {
+  override get message() {
+    return `The action ${this.action} has ${this.part}, which need a caller who is there: it cannot be durable`
+  }
+}
 
 /** The parts of an action that ends in one result. */
 export interface CallParts<
@@ -222,15 +261,24 @@ export const make: {
 /**
  * Adds a fact about the action that policies read: `Action.make("get", …).pipe(Action.annotate(Action.Timeout, "1 second"))`.
  * The action given is left as it was.
+ *
+ * Errors: throws {@link NotDurable}.
  */
 export const annotate: {
+  (key: typeof Delivery, value: "durable"): <A extends Any>(self: A) => A & Durable
+  <A extends Any>(self: A, key: typeof Delivery, value: "durable"): A & Durable
   <I, S>(key: Context.Key<I, S>, value: NoInfer<S>): <A extends Any>(self: A) => A
   <A extends Any, I, S>(self: A, key: Context.Key<I, S>, value: NoInfer<S>): A
-} = dual(
-  3,
-  <A extends Any, I, S>(self: A, key: Context.Key<I, S>, value: S): A =>
-    Object.assign(Object.create(Proto), self, { annotations: Context.add(self.annotations, key, value) })
-)
+} = dual(3, <A extends Any, I, S>(self: A, key: Context.Key<I, S>, value: S): A => {
+  const annotated: A = Object.assign(Object.create(Proto), self, {
+    annotations: Context.add(self.annotations, key, value)
+  })
+  if (isDurable(annotated)) {
+    const part = annotated.items.ast._tag !== "Never" ? "items" : Object.keys(annotated.asks).length > 0 ? "asks" : ""
+    if (part !== "") throw new NotDurable({ action: annotated.name, part })
+  }
+  return annotated
+}) as any
 
 const Proto = {
   [TypeId]: TypeId,

@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
+import type { StoreOf } from "../transport/Durable.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import type { AskError } from "./AskError.ts"
@@ -90,7 +91,7 @@ export const layer = <S extends Service.Any, Handlers extends HandlersOf<S>, E =
   service: S,
   handlers: (Handlers & NoOthers<Handlers, S>) | Effect.Effect<Handlers & NoOthers<Handlers, S>, E, R>,
   options?: Options.Options
-): Layer.Layer<never, E | TransportError, Transport | Exclude<R, Scope.Scope> | ServicesOf<Handlers>> => {
+): Layer.Layer<never, E | TransportError, Transport | StoreOf<S> | Exclude<R, Scope.Scope> | ServicesOf<Handlers>> => {
   const place = `Handlers.layer at ${Place.ofCaller()}`
   return Layer.effectDiscard(
     Effect.gen(function* () {
@@ -152,7 +153,7 @@ export const handler = <
 export const serve = <S extends Service.Any>(
   service: S,
   options?: Options.Options
-): Layer.Layer<never, TransportError, Transport | ProvidedOf<S>> =>
+): Layer.Layer<never, TransportError, Transport | StoreOf<S> | ProvidedOf<S>> =>
   Layer.effectDiscard(
     Effect.gen(function* () {
       const { serve } = yield* host
@@ -177,8 +178,10 @@ const toEntry = (
   const handle = handler as (payload: unknown, tools: Tools<unknown>) => unknown
   return {
     name: action.name,
+    action,
     concurrency: Context.get(action.annotations, Action.Concurrency),
     delivery: Context.get(action.annotations, Action.Delivery),
+    redelivery: Context.get(action.annotations, Action.Redelivery),
     automatic: true,
     select: (envelope) => envelope.payload,
     decode: SchemaCodec.make(action.payload).decode,

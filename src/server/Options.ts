@@ -1,7 +1,7 @@
 /** What can be set for a service's handlers or for a listener, and what holds where nothing is. */
 import * as Duration from "effect/Duration"
 import * as Schedule from "effect/Schedule"
-import type { Delivery } from "../contract/Action.ts"
+import type * as Action from "../contract/Action.ts"
 import type { Concurrency } from "../policy/Concurrency.ts"
 import * as Backoff from "../transport/Backoff.ts"
 import type { Request } from "./Request.ts"
@@ -60,7 +60,7 @@ export interface Options {
    * Who handles a request, of all processes that serve the name: for all actions, whatever their `Action.Delivery` says. A service whose
    * actions are all `live` needs no right but to hear its channel and to answer.
    */
-  readonly delivery?: Delivery
+  readonly delivery?: Action.Delivery
   /**
    * What an unknown action gets. Default `reply`: an error. `ignore` where several processes share the service's name with
    * different actions, as Daebus lets them; a caller then waits for its timeout if no process knows the action.
@@ -76,6 +76,38 @@ export interface Options {
    * `<service>.responses`, as Daebus does.
    */
   readonly unaddressed?: "ignore" | "responses"
+  /** The version of the service, as `Discovery` tells it: text of your own. Of a service only. */
+  readonly version?: string
+  /**
+   * Whether these handlers answer `$ping`, `$info`, `$stats` and `$health`. Default `all`. With `none` they tell nothing of themselves: their actions
+   * are in no answer, and a service that has no others gives none. Of a service only.
+   */
+  readonly discovery?: "all" | "none"
+  /** What holds for its durable actions. */
+  readonly durable?: DurableOptions
+}
+
+/** What becomes of messages that are kept until they were handled. `Action.Redelivery` goes before `retry` and `deliveries`. */
+export interface DurableOptions extends Action.Redelivery {
+  /**
+   * How long a message may lie with a process that gives no sign of life before another one takes it. Default 30 seconds, at least 100
+   * milliseconds. A handler may run for longer: its process says every third of this that it goes on.
+   */
+  readonly idle?: Duration.Input
+  /**
+   * How long results are kept after their end: for `receipt`s, and to recognise a message that is sent once more. Default 5 minutes. All
+   * who serve one service should say the same.
+   */
+  readonly window?: Duration.Input
+  /** Dead letters that are kept. Default 10,000; beyond it the oldest are dropped, with a warning. */
+  readonly deadLetters?: number
+}
+
+/** @see {@link DurableOptions} */
+export interface DurableSettings extends Required<Action.Redelivery> {
+  readonly idleMillis: number
+  readonly windowMillis: number
+  readonly maxDeadLetters: number
 }
 
 /** Options with the defaults where nothing was said. */
@@ -86,10 +118,13 @@ export interface Settings {
   readonly handlerTimeoutMillis: number | undefined
   readonly grace: Duration.Input
   readonly restart: Schedule.Schedule<unknown, unknown>
-  readonly delivery: Delivery | undefined
+  readonly delivery: Action.Delivery | undefined
   readonly unknownAction: "reply" | "ignore"
   readonly replyTo: "inboxes" | "any" | ReadonlyArray<string>
   readonly unaddressed: "ignore" | "responses"
+  readonly version: string | undefined
+  readonly discovery: "all" | "none"
+  readonly durable: DurableSettings
 }
 
 /** Time without a breakdown, in milliseconds, after which `restart` begins anew. */
@@ -106,13 +141,34 @@ export const defaults: Settings = {
   delivery: undefined,
   unknownAction: "reply",
   replyTo: "inboxes",
-  unaddressed: "ignore"
+  unaddressed: "ignore",
+  version: undefined,
+  discovery: "all",
+  durable: {
+    retry: Backoff.make({ first: "1 second", longest: "1 minute" }),
+    deliveries: 5,
+    idleMillis: 30_000,
+    windowMillis: 300_000,
+    maxDeadLetters: 10_000
+  }
 }
 
+const resolveDurable = (
+  { deadLetters, idle, window, ...redelivery }: DurableOptions,
+  durable: DurableSettings
+): DurableSettings => ({
+  ...durable,
+  ...redelivery,
+  idleMillis: idle === undefined ? durable.idleMillis : Math.max(100, Duration.toMillis(idle)),
+  windowMillis: window === undefined ? durable.windowMillis : Duration.toMillis(window),
+  maxDeadLetters: deadLetters ?? durable.maxDeadLetters
+})
+
 /** Fills in the {@link defaults}. */
-export const resolve = ({ backlog, handlerTimeout, ...options }: Options = {}): Settings => ({
+export const resolve = ({ backlog, durable, handlerTimeout, ...options }: Options = {}): Settings => ({
   ...defaults,
   ...options,
+  durable: durable === undefined ? defaults.durable : resolveDurable(durable, defaults.durable),
   backlog: { ...defaults.backlog, ...(typeof backlog === "number" ? { size: backlog } : backlog) },
   handlerTimeoutMillis: handlerTimeout === undefined ? undefined : Duration.toMillis(handlerTimeout)
 })

@@ -22,6 +22,8 @@ export interface Request {
   readonly headers: { readonly [name: string]: string }
   /** Which attempt of its call this is, from 1 on. The attempts of a call share their id, so that a repeat can be recognised. */
   readonly attempt: number
+  /** How often the message of a durable action was delivered, this time included: 2 and more after a failure or a crash. Otherwise 1. */
+  readonly deliveries: number
   /**
    * Milliseconds until the caller stops waiting. Where it did not say, as Daebus callers don't: until `handlerTimeout` is over, or
    * nothing without one.

@@ -14,6 +14,7 @@ import type { CallError } from "../client/CallError.ts"
 import type * as Action from "../contract/Action.ts"
 import type * as Service from "../contract/Service.ts"
 import type * as Topic from "../contract/Topic.ts"
+import { Durable, layerMemory } from "../transport/Durable.ts"
 import * as Memory from "../transport/Memory.ts"
 import { Transport } from "../transport/Transport.ts"
 import * as Activity from "./internal/Activity.ts"
@@ -68,7 +69,7 @@ export class TestBus extends Context.Service<
 /**
  * Makes a bus and puts services, stubs and listeners on it.
  *
- * Shape: gives the `Transport` that callers of the test use, so that all that is made below this Layer hears each other. Everything
+ * Shape: gives the `Transport` that callers of the test use, and the `Durable` of durable actions, so that all that is made below this Layer hears each other. Everything
  * is built anew for each bus. The clock is the test's own `TestClock`, or a new one where there is none.
  * Errors: those of the services' Layers.
  *
@@ -77,7 +78,7 @@ export class TestBus extends Context.Service<
 export const layer = <A, E, R>(
   services: Layer.Layer<A, E, R>,
   options?: Options
-): Layer.Layer<A | TestBus | Transport, E, Exclude<R, TestBus | Transport>> =>
+): Layer.Layer<A | TestBus | Transport | Durable, E, Exclude<R, TestBus | Transport | Durable>> =>
   Layer.provideMerge(Layer.fresh(services), onTestClock(bus(options)))
 
 // Below @effect/vitest there is one already, which the test's own fiber sees as well.
@@ -86,17 +87,19 @@ const onTestClock = <A>(layer: Layer.Layer<A>): Layer.Layer<A> =>
     Effect.map(Clock.Clock, (clock) => ("adjust" in clock ? layer : Layer.provideMerge(layer, TestClock.layer())))
   )
 
-const bus = (options?: Options): Layer.Layer<TestBus | Transport> =>
+const bus = (options?: Options): Layer.Layer<TestBus | Transport | Durable> =>
   Layer.effectContext(
     Effect.gen(function* () {
       const activity = yield* Activity.make((yield* Clock.Clock) as TestClock.TestClock)
       const remarks = Remarks.make(yield* Logger.CurrentLoggers)
       const traffic = Traffic.make(Math.max(1, options?.record ?? 10_000))
       const memory = Context.get(yield* Layer.build(Memory.layerOptions(options)), Transport)
+      const durable = Context.get(yield* Layer.build(Layer.fresh(layerMemory)), Durable)
       const { prefix } = memory
       return activity.context.pipe(
         Context.add(Logger.CurrentLoggers, remarks.loggers),
         Context.add(Transport, recordingTransport(memory, traffic, activity)),
+        Context.add(Durable, durable),
         Context.add(TestBus, { activity, traffic, remarks, prefix })
       )
     })

@@ -84,10 +84,19 @@ export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited"
 
 /** No final answer came in time. */
 export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>()("DeadlineExceeded", {
-  timeoutMillis: Schema.Finite
+  timeoutMillis: Schema.Finite,
+  /** Of a durable action: the request is kept, and its result can be had by this id. */
+  receipt: Schema.optionalKey(Schema.String)
 }) {
   override get message() {
-    return `no answer within ${this.timeoutMillis} ms`
+    return `no answer within ${this.timeoutMillis} ms${this.receipt === undefined ? "" : `, the request is kept: ${this.receipt}`}`
+  }
+}
+
+/** Nothing is known of an id: it was never enqueued, or its result is no longer kept. Found by the caller; it never travels. */
+export class UnknownReceipt extends Schema.TaggedError<UnknownReceipt>()("UnknownReceipt", { id: Schema.String }) {
+  override get message() {
+    return `nothing is kept under ${Printable.json(this.id)}: it was never enqueued, or its result is no longer kept`
   }
 }
 

@@ -1,7 +1,19 @@
 /** Runs the command line in this process, against a broker in memory and streams that the test holds. */
 import { NodeServices } from "@effect/platform-node"
-import { ConfigProvider, Console, Effect, Layer, PlatformError, Queue, Sink, Stdio, Stream } from "effect"
-import { Memory, type Transport } from "fiberbus"
+import {
+  type Cause,
+  ConfigProvider,
+  Console,
+  Effect,
+  Layer,
+  PlatformError,
+  Queue,
+  Sink,
+  Stdio,
+  Stream,
+  Terminal
+} from "effect"
+import { Durable, Memory, type Transport } from "fiberbus"
 import * as Cli from "../../src/cli/Cli.ts"
 import { ExitStatus, WhenInterrupted } from "../../src/cli/ExitStatus.ts"
 import * as RedisOption from "../../src/cli/RedisOption.ts"
@@ -13,25 +25,34 @@ export interface Options {
   readonly connect?: (options: RedisPubSub.Options) => Layer.Layer<Transport.Transport, Transport.TransportError>
   /** Runs before each write to stdout. */
   readonly onStdout?: Effect.Effect<void, PlatformError.PlatformError>
+  /** Keys that are pressed. */
+  readonly keys?: Queue.Dequeue<Terminal.UserInput, Cause.Done>
 }
 
 /** A place to run commands, on a broker of its own. */
 export const make = () => {
   const broker = Memory.makeBroker()
+  const durable = Durable.onStore(Durable.makeStore(() => 0))
   return {
     /** What services and the test itself use. */
     layer: Layer.fresh(Memory.layerOptions({ broker })),
-    start: (args: ReadonlyArray<string>, options: Options = {}) => start(broker, args, options),
+    durable: Layer.succeed(Durable.Durable, durable),
+    start: (args: ReadonlyArray<string>, options: Options = {}) => start(broker, durable, args, options),
     run: (args: ReadonlyArray<string>, options: Options = {}) =>
       Effect.gen(function* () {
-        const started = start(broker, args, options)
+        const started = start(broker, durable, args, options)
         const status = yield* started.status
         return { status, stdout: started.stdout(), stderr: started.stderr() }
       })
   }
 }
 
-const start = (broker: Memory.Broker, args: ReadonlyArray<string>, options: Options) => {
+const start = (
+  broker: Memory.Broker,
+  durable: Durable.Durable["Service"],
+  args: ReadonlyArray<string>,
+  options: Options
+) => {
   const whenInterrupted: { status: number } = { status: ExitStatus.interrupted }
   const out = makeSink(options.onStdout ?? Effect.void)
   const err = makeSink(Effect.void)
@@ -41,6 +62,12 @@ const start = (broker: Memory.Broker, args: ReadonlyArray<string>, options: Opti
     stdout: () => out.sink,
     stderr: () => err.sink
   })
+  const terminal = Layer.effect(
+    Terminal.Terminal,
+    Effect.map(Terminal.Terminal, (own) =>
+      options.keys === undefined ? own : { ...own, readInput: Effect.succeed(options.keys) }
+    )
+  )
   const forbidden = (...values: ReadonlyArray<unknown>) => {
     throw new Error(`console was used: ${values.join(" ")}`)
   }
@@ -51,9 +78,11 @@ const start = (broker: Memory.Broker, args: ReadonlyArray<string>, options: Opti
         RedisOption.Connect,
         options.connect ?? (({ prefix }) => Memory.layerOptions({ broker, prefix: prefix ?? "" }))
       ),
+      Effect.provideService(RedisOption.ConnectDurable, () => Layer.succeed(Durable.Durable, durable)),
       Effect.provideService(Console.Console, { ...console, log: forbidden, error: forbidden }),
       Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: options.env ?? {} }))),
       Effect.provide(stdio),
+      Effect.provide(terminal),
       Effect.provide(NodeServices.layer)
     ),
     stdout: out.text,

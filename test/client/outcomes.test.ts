@@ -1,7 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Queue, Schedule, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, CallError, Caller, Handlers, Memory, type Policy, Response, Retry, Service, Transport } from "fiberbus"
+import {
+  Action,
+  CallError,
+  Caller,
+  Durable,
+  Handlers,
+  Memory,
+  type Policy,
+  Response,
+  Retry,
+  Service,
+  Transport
+} from "fiberbus"
 import * as CircuitBreaker from "fiberbus/policy/CircuitBreaker"
 import * as RateLimit from "fiberbus/policy/RateLimit"
 import { inbox } from "../../src/client/internal/inbox.ts"
@@ -331,6 +343,15 @@ const cases: ReadonlyArray<Case> = [
         })
       )
     )
+  },
+  {
+    name: "nothing is kept under the id of a receipt",
+    ends: ["UnknownReceipt", "unknown"],
+    run: Effect.gen(function* () {
+      const Kept = Service.make("kept", Action.make("work").pipe(Action.annotate(Action.Delivery, "durable")))
+      const kept = yield* Caller.make(Kept)
+      return yield* callError(kept.work.receipt("nothing").poll)
+    }).pipe(Effect.scoped, Effect.provide(Layer.merge(Memory.layer, Durable.layerMemory)))
   },
   {
     name: "the caller's rate limit is reached",

@@ -86,6 +86,47 @@ describe("a request that comes to all replicas", () => {
     })
   )
 
+  it.effect("is not begun when its time was over before it was known whose it is", () =>
+    Effect.gen(function* () {
+      const claims: Array<() => void> = []
+      let begun = false
+      const { numbers, say } = yield* replicas(1, (memory) => ({
+        ...memory,
+        claim: (key, ttl, done) =>
+          begun ? void claims.push(() => memory.claim!(key, ttl, done)) : memory.claim!(key, ttl, done)
+      }))
+      begun = true
+      say(request(1, { fiberbus: { v: 1, timeout_ms: 500 } }))
+      say(request(2, { fiberbus: { v: 1, timeout_ms: 5_000 } }))
+      yield* Scripted.turns()
+      yield* TestClock.adjust("1 second")
+      for (const claim of claims) claim()
+      yield* Scripted.turns()
+      assert.deepStrictEqual(numbers(), [2])
+    })
+  )
+
+  it.effect("is not begun when its caller has taken it back meanwhile", () =>
+    Effect.gen(function* () {
+      const claims: Array<() => void> = []
+      let begun = false
+      const { numbers, say } = yield* replicas(1, (memory) => ({
+        ...memory,
+        claim: (key, ttl, done) =>
+          begun ? void claims.push(() => memory.claim!(key, ttl, done)) : memory.claim!(key, ttl, done)
+      }))
+      begun = true
+      say(request(1))
+      say(request(2))
+      yield* Scripted.turns()
+      say({ action: undefined, reply_to: "caller:x", fiberbus: { v: 1, cancel: "r1" } })
+      yield* Scripted.turns()
+      for (const claim of claims) claim()
+      yield* Scripted.turns()
+      assert.deepStrictEqual(numbers(), [2])
+    })
+  )
+
   it.effect("is begun by each of them where the transport has no claims", () =>
     Effect.gen(function* () {
       const { ran, say } = yield* replicas(2, ({ claim: _, ...memory }) => memory)

@@ -9,10 +9,15 @@ const Twins = Service.make(
   Action.make("count", { payload: { to: Schema.Finite }, items: Schema.Finite })
 )
 
-const TwinsLive = Handlers.layer(Twins, {
-  say: ({ n }) => Effect.as(Effect.sleep((n * 71) % 200), n),
-  count: ({ to }) => Stream.range(1, to).pipe(Stream.tap(() => Effect.sleep(10)))
-})
+const twins = (delivery: Action.Delivery) =>
+  Handlers.layer(
+    Twins,
+    {
+      say: ({ n }) => Effect.as(Effect.sleep((n * 71) % 200), n),
+      count: ({ to }) => Stream.range(1, to).pipe(Stream.tap(() => Effect.sleep(10)))
+    },
+    { delivery }
+  )
 
 const calling = Effect.gen(function* () {
   const twins = yield* Simulation.caller(Twins)
@@ -28,13 +33,28 @@ const calling = Effect.gen(function* () {
   yield* Effect.exit(Stream.runDrain(twins.count({ to: 20 })))
 })
 
+const outcomes = ["Success", "NoResponders", "DeadlineExceeded", "ConnectionLost", "TransportError"]
+
 protocol(
   "replicas that all run a request",
   {
-    services: { castor: TwinsLive, pollux: TwinsLive },
+    services: { castor: twins("live"), pollux: twins("live") },
     clients: { ann: calling },
     seeds: 120,
     faults: Simulation.rough
   },
-  ["Success", "NoResponders", "DeadlineExceeded", "ConnectionLost", "TransportError"]
+  outcomes
+)
+
+// Where all run a request, a refusal may end a call that another one has begun: with one of them it cannot, seed 245 among the others.
+protocol(
+  "replicas of which one runs a request",
+  {
+    services: { castor: twins("one"), pollux: twins("one") },
+    clients: { ann: calling },
+    seeds: 250,
+    faults: Simulation.rough,
+    invariants: [...Simulation.Promises.all, Simulation.Promises.handledByOne]
+  },
+  outcomes
 )

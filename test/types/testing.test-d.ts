@@ -1,6 +1,6 @@
 import { it as effectIt } from "@effect/vitest"
 import { Arbitrary, Context, Effect, Exit, type Layer, Schema } from "effect"
-import { Action, type CallError, Handlers, Service, Topic, type Transport } from "fiberbus"
+import { Action, type CallError, type Durable, Handlers, Service, Topic, type Transport } from "fiberbus"
 import { ContractDiff, Laws, TestBus, TopicLaws } from "fiberbus/testing"
 import { describe, expectTypeOf, it } from "vitest"
 
@@ -20,7 +20,7 @@ const PaymentsLive = Handlers.layer(Payments, { charge: () => Effect.succeed({ r
 describe("TestBus", () => {
   it("gives the transport and the bus, and asks for what the services need besides", () => {
     expectTypeOf(TestBus.layer(PaymentsLive)).toEqualTypeOf<
-      Layer.Layer<TestBus.TestBus | Transport.Transport, Transport.TransportError>
+      Layer.Layer<TestBus.TestBus | Transport.Transport | Durable.Durable, Transport.TransportError>
     >()
     const needing = Handlers.layer(Payments, {
       charge: () => Bank.use(({ open }) => Effect.succeed({ receipt: String(open) })),

@@ -14,6 +14,8 @@ export interface Entry {
   readonly name: string
   /** How many of it may run at once, if that is limited. */
   readonly concurrency: number | undefined
+  /** How its messages are delivered again, where it is durable. */
+  readonly redelivery?: Action.Redelivery | undefined
   /** Who handles a request, of all processes that serve the name. */
   readonly delivery: Action.Delivery
   /** Whether the handler's result is the answer. A listener answers only by hand. */
@@ -32,6 +34,8 @@ export interface Entry {
   /** Items of an action that answers with a stream: it lasts for as long as both sides are heard of. */
   readonly items: SchemaCodec<any> | undefined
   readonly asks: ReadonlyMap<string, { readonly ask: SchemaCodec<any>; readonly answer: SchemaCodec<any> }>
+  /** The contract, where it is an action. */
+  readonly action?: Action.Any
 }
 
 /** Whether its callers have something to say while it runs. */

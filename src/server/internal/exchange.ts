@@ -21,6 +21,7 @@ import { AskError } from "../AskError.ts"
 import type { Request } from "../Request.ts"
 import * as Response from "../Response.ts"
 import type { Gate, Place } from "./admission.ts"
+import type { Delivery } from "./delivery.ts"
 import type { Entry } from "./entry.ts"
 import type { Outbox } from "./outbox.ts"
 import { Questions } from "./questions.ts"
@@ -52,6 +53,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   readonly envelope: Envelope.Request
   readonly entry: Entry
   readonly link: Link
+  /** What keeps it, where it is durable. */
+  readonly delivery: Delivery | undefined
   /**
    * When it is no longer wanted, on the wheel's clock: for its caller, or for the service where the caller did not say; nothing once a
    * stream has begun, which lasts as long as it is heard of.
@@ -85,12 +88,22 @@ export class Exchange extends TimerWheel.Entry implements Request {
   private receipt: "due" | "told" | undefined = undefined
   /** Its caller can reach it. */
   private tracked = false
+  /** It took time before it was known whose it is. */
+  private waited = false
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
 
-  constructor(link: Link, entry: Entry, service: string, envelope: Envelope.Request, replyTo: string | undefined) {
+  constructor(
+    link: Link,
+    entry: Entry,
+    service: string,
+    envelope: Envelope.Request,
+    replyTo: string | undefined,
+    delivery?: Delivery
+  ) {
     super()
+    this.delivery = delivery
     this.link = link
     this.entry = entry
     this.service = service
@@ -122,6 +135,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
   get attempt() {
     return this.envelope.attempt
   }
+  get deliveries() {
+    return this.delivery?.deliveries ?? 1
+  }
   get payload() {
     return this.envelope.payload
   }
@@ -134,7 +150,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
   }
   /** Whether somebody gets to know how it ends. */
   get isAwaited() {
-    return this.replyTo !== undefined && this.entry.automatic
+    return (this.replyTo !== undefined || this.delivery !== undefined) && this.entry.automatic
   }
   get remainingMillis() {
     return this.deadline === undefined ? undefined : Math.max(0, this.deadline - this.link.wheel.now())
@@ -142,7 +158,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   /** The time on the wheel's clock; that of its arrival while nothing of it has taken any. */
   now(): number {
-    return this.tracked ? this.link.wheel.now() : this.arrivedAt
+    return this.tracked || this.waited ? this.link.wheel.now() : this.arrivedAt
   }
 
   /** The handler begins. From now on a stream's time is that without a word from its caller, who hears as often of us. */
@@ -211,6 +227,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   awaitClaim() {
     const { cancelKey, link } = this
     this.isAlone = true
+    this.waited = true
+    this.tracked = true
     if (cancelKey !== undefined) link.cancellable.set(cancelKey, this)
   }
 
@@ -260,11 +278,19 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private get cancelKey() {
     const { requestId } = this.envelope
-    return this.isAwaited && typeof requestId === "string" ? cancelKey(this.replyTo!, requestId) : undefined
+    // What is kept is done, whoever goes away.
+    return this.isAwaited && this.delivery === undefined && typeof requestId === "string"
+      ? cancelKey(this.replyTo!, requestId)
+      : undefined
   }
 
   /** Ends with an outcome on the way, unless it was answered. */
   refuse(reason: Reason.Sent, started: Reason.Started) {
+    if (this.delivery !== undefined) {
+      if (this.answered) return
+      this.answered = true
+      return this.delivery.refused(this, reason, started)
+    }
     // Told to those who can go elsewhere with it, which callers of Daebus cannot.
     const { attempt, route, timeoutMillis } = this.envelope
     const isFree = this.isAlone && started === "no" && reason._tag === "Draining" && timeoutMillis !== undefined
@@ -284,6 +310,11 @@ export class Exchange extends TimerWheel.Entry implements Request {
    * whose schema works asynchronously.
    */
   settle(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    if (this.delivery !== undefined && !this.entry.automatic) {
+      if (!this.answered) this.delivery.ended(this, exit)
+      this.answered = true
+      return undefined
+    }
     if (exit._tag === "Success") {
       if (exit.value !== Response.sent) return this.answerSuccess(exit.value)
       if (!this.answered) this.fail({ error: "the handler ended without an answer", started: "yes" })
@@ -469,10 +500,12 @@ export class Exchange extends TimerWheel.Entry implements Request {
     besides: Partial<Envelope.ReplyExtension> = {}
   ) {
     const { replyTo, link } = this
-    if (replyTo === undefined) return then?.()
+    if (replyTo === undefined && !(final && this.delivery !== undefined)) return then?.()
     let frame = Envelope.writeReply(status, payload, this.envelope.requestId, final, this.extension(besides))
     const { maxFrameBytes } = link.transport.capabilities
+    let ends = final
     if (Codec.isLarger(frame, maxFrameBytes)) {
+      ends = true
       const reason = new Reason.PayloadTooLarge({
         what: "reply",
         bytes: Codec.byteLength(frame),
@@ -494,6 +527,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
         this.extension({})
       )
     }
+    if (ends && this.delivery !== undefined) return this.delivery.settle(frame, replyTo, then)
+    if (replyTo === undefined) return then?.()
     link.outbox.send()
     const sent: Sent = (error, receivers) => {
       link.outbox.confirm()

@@ -20,6 +20,7 @@ import * as Request from "../Request.ts"
 import * as ServerMetrics from "../ServerMetrics.ts"
 import type { PoolGaveUp } from "../Supervision.ts"
 import type { Claims } from "./claims.ts"
+import type { Delivery } from "./delivery.ts"
 import type { Entry } from "./entry.ts"
 import { Exchange, type Link } from "./exchange.ts"
 import * as Pool from "./pool.ts"
@@ -28,9 +29,17 @@ import * as Pool from "./pool.ts"
 export interface Mount {
   readonly options: Settings
   /** Takes a message for one of its handlers; it ends in an answer where somebody waits for one. */
-  readonly accept: (entry: Entry, service: string, envelope: Envelope.Request, isAlone: boolean) => void
+  readonly accept: (
+    entry: Entry,
+    service: string,
+    envelope: Envelope.Request,
+    isAlone: boolean,
+    delivery?: Delivery
+  ) => void
   /** The same for a message that others hear as well: it is taken if it can be claimed. */
   readonly claim: (entry: Entry, service: string, envelope: Envelope.Request, frame: Frame, claims: Claims) => void
+  /** Calls a function whenever a request has ended, whose slot may be free now. */
+  readonly watchFree: (freed: () => void) => void
   /** Shows it in the gauges until the Scope closes. */
   readonly observed: Effect.Effect<void, never, Scope.Scope>
   /** True for a channel that answers may be sent to. */
@@ -76,6 +85,7 @@ export const make = (
   let allowed = ""
   let meanMillis = 10
   let refusals = 0
+  let freed: (() => void) | undefined
 
   /** Runs a part of an exchange: goes on at once where it ends at once, otherwise when its fiber does. */
   const stage = <A, E>(
@@ -165,6 +175,7 @@ export const make = (
     live.delete(exchange)
     if (live.size === 0) idle.openUnsafe()
     pool.leave(exchange)
+    freed?.()
   }
 
   const refuse = (exchange: Exchange, reason: Reason.Sent) => {
@@ -208,6 +219,9 @@ export const make = (
         (stop) => Effect.sync(stop)
       )
     ),
+    watchFree: (watcher) => {
+      freed = watcher
+    },
     mayAnswer: (replyTo) => {
       if (replyTo !== allowed) {
         if (!Channels.isAddress(replyTo) || !allowedPrefixes.some((prefix) => replyTo.startsWith(prefix))) return false
@@ -215,8 +229,9 @@ export const make = (
       }
       return !isOwn(replyTo)
     },
-    accept: (entry, service, envelope, isAlone) => {
-      const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope))
+    accept: (entry, service, envelope, isAlone, delivery) => {
+      const exchange = new Exchange(link, entry, service, envelope, replyTo(link, options, service, envelope), delivery)
+      if (delivery !== undefined) delivery.exchange = exchange
       exchange.isAlone = isAlone
       pool.enter(exchange)
     },

@@ -5,6 +5,7 @@ import * as Stream from "effect/Stream"
 import * as Service from "../../contract/Service.ts"
 import * as Handlers from "../../server/Handlers.ts"
 import * as Response from "../../server/Response.ts"
+import type { StoreOf } from "../../transport/Durable.ts"
 import type { Transport, TransportError } from "../../transport/Transport.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 
@@ -16,7 +17,7 @@ import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 export const stub = <S extends Service.Any, Given extends Partial<Handlers.HandlersOf<S>>>(
   service: S,
   handlers: Given & { readonly [Name in Exclude<keyof Given, Service.ActionName<S>>]: never }
-): Layer.Layer<never, TransportError, Transport | Exclude<Handlers.ServicesOf<Given>, Scope.Scope>> => {
+): Layer.Layer<never, TransportError, Transport | StoreOf<S> | Exclude<Handlers.ServicesOf<Given>, Scope.Scope>> => {
   const given = handlers as { readonly [name: string]: Handlers.Handler<any> | undefined }
   const all = Object.values(service.actions).map((action) => {
     const missing = Response.error(

@@ -1,5 +1,6 @@
 /** A call ends by its deadline, and its handler soon after. */
 import * as Effect from "effect/Effect"
+import * as Action from "../../contract/Action.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import { slackMillis } from "./Bench.ts"
 import { ofCall, Violation } from "./Law.ts"
@@ -12,7 +13,8 @@ const finalizersMillis = 1_000
 export const keepsDeadline = ofCall(
   "keeps its deadline",
   // The time of a stream of items is that of silence.
-  ({ items }) => SchemaCodec.isNever(items),
+  // What is durable is handled to its end, whoever waits.
+  (action) => SchemaCodec.isNever(action.items) && !Action.isDurable(action),
   (bench, call) =>
     Effect.gen(function* () {
       const { action, timeoutMillis } = bench

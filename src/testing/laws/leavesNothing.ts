@@ -1,6 +1,7 @@
 /** When its caller goes away, at any moment, or has its answer, nothing of the call stays: no fiber, no call below it, no resource. */
 import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
+import * as Action from "../../contract/Action.ts"
 import type { Bench } from "./Bench.ts"
 import * as Generate from "./generate.ts"
 import { type Call, type Law, Violation } from "./Law.ts"
@@ -19,7 +20,8 @@ interface Input {
 /** @see the file's first line */
 export const leavesNothing: Law = {
   name: "leaves nothing open",
-  applies: () => true,
+  // What is durable is handled to its end, whoever goes away.
+  applies: (action) => !Action.isDurable(action),
   prepare: (subject) => ({
     inputs: Arbitrary.all({
       call: subject.calls,

@@ -12,6 +12,7 @@ import * as Caller from "../../client/Caller.ts"
 import * as Action from "../../contract/Action.ts"
 import type * as Service from "../../contract/Service.ts"
 import * as Deadline from "../../policy/Deadline.ts"
+import type { StoreOf } from "../../transport/Durable.ts"
 import type { Transport, TransportError } from "../../transport/Transport.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import { Here } from "./Here.ts"
@@ -36,7 +37,7 @@ interface About {
 export const caller = <S extends Service.Any>(
   service: S,
   options?: Caller.Options
-): Effect.Effect<Caller.Caller<S>, TransportError, Transport | Scope.Scope> =>
+): Effect.Effect<Caller.Caller<S>, TransportError, Transport | StoreOf<S> | Scope.Scope> =>
   Effect.flatMap(Here, (here) =>
     Effect.map(Caller.make(service, options), (plain) => {
       if (here === undefined) return plain

@@ -60,6 +60,8 @@ export interface RedisLink {
   readonly command: (name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
   /** The same while the link is up and checked, else refuses at once. */
   readonly commandWhenUp: RedisLink["command"]
+  /** The same, with a reply whose texts are bytes as they came. */
+  readonly bytesWhenUp: RedisLink["command"]
   /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. */
   readonly publish: (channel: string, frame: string, bytes: number, done: Sent) => void
   /** Says that a whole message has come in, which is a sign of life. */
@@ -130,7 +132,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   let out = ""
   let isAscii = true
   let outAt = 0
-  let lastChannel = ""
+  let lastChannel: string | undefined
   let lastIsAscii = true
   let lastHead = ""
 
@@ -340,7 +342,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     if (head === queue.length) onIdle?.()
   }
 
-  const write = (commandName: string, args: ReadonlyArray<string>, bytes: number, heartbeat: boolean, done: Done) => {
+  const write = (
+    commandName: string,
+    args: ReadonlyArray<string>,
+    bytes: number,
+    heartbeat: boolean,
+    done: Done,
+    asBytes = false
+  ) => {
     const connected = client
     if (
       connected === undefined ||
@@ -369,7 +378,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       stream.cork()
       flushSoon()
     }
-    connected.call(commandName, args as Array<string>, (error, reply) => {
+    const answered = (error: Error | null | undefined, reply: unknown) => {
       if (client === connected) theirs--
       if (command.state === "settled") return
       // Not from Redis, hence about the connection as a whole.
@@ -378,7 +387,9 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
         return
       }
       settle(command, error ?? undefined, reply)
-    })
+    }
+    if (asBytes) connected.callBuffer(commandName, args as Array<string>, answered)
+    else connected.call(commandName, args as Array<string>, answered)
     if (bytes > directBytes) flush()
   }
 
@@ -590,6 +601,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     command: (commandName, args, bytes, done) => write(commandName, args, bytes, false, done),
     commandWhenUp: (commandName, args, bytes, done) => {
       if (phase === "up") write(commandName, args, bytes, false, done)
+      else done(refusal, undefined)
+    },
+    bytesWhenUp: (commandName, args, bytes, done) => {
+      if (phase === "up") write(commandName, args, bytes, false, done, true)
       else done(refusal, undefined)
     },
     publish,

@@ -91,6 +91,11 @@ const said: ReadonlyArray<readonly [RegExp, (place: Place) => Advice]> = [
     () => ["AuthenticationFailed", "This Redis wants a password: give password (and username for an ACL user)"]
   ],
   [/^NOPERM/, (place) => ["PermissionDenied", grant(place)]],
+  [/^OOM/, () => ["Overloaded", "Redis has no memory left (maxmemory): let consumers make room, or give it more"]],
+  [
+    /^WRONGTYPE/,
+    () => ["Unknown", "Another program keeps something else under this name: choose a prefix, or another name"]
+  ],
   [/^DENIED/, () => ["PermissionDenied", "Redis is in protected mode: set a password or a bind address there"]],
   [/^LOADING/, () => ["Unreachable", "Redis is loading its data: try again, or give connect a schedule"]],
   [/^READONLY/, () => ["Unreachable", "This Redis is a replica: connect to the master"]],

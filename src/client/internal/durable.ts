@@ -1,0 +1,407 @@
+/** Calls of durable actions: the request is kept before anything else happens, and its answer can be had in two ways. */
+import { randomUUID } from "node:crypto"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Action from "../../contract/Action.ts"
+import * as Deadline from "../../policy/Deadline.ts"
+import * as Policy from "../../policy/Policy.ts"
+import type { Appended, Durable, Message, State } from "../../transport/Durable.ts"
+import type { TransportError, TransportErrorKind } from "../../transport/Transport.ts"
+import * as Channels from "../../wire/Channels.ts"
+import * as Codec from "../../wire/Codec.ts"
+import * as Envelope from "../../wire/Envelope.ts"
+import * as Reason from "../../wire/Reason.ts"
+import { CallError, type CallErrorReason } from "../CallError.ts"
+import { failure, type Method, type Outcome, type Settings } from "./method.ts"
+import * as Observed from "./observed.ts"
+import { encoded, prepared, reasonOf } from "./request.ts"
+import { Waiting } from "./waiting.ts"
+
+/** A durable action as a caller sees it. */
+export interface Kept {
+  readonly method: Method
+  readonly durable: Durable["Service"]
+  readonly queue: string
+}
+
+/** What may be said when something is enqueued. */
+export interface EnqueueOptions {
+  /**
+   * The same id is the same message, however often it is enqueued: the first one's result is everybody's. Default a random one.
+   * 1 to 256 printable characters, no space, quote or backslash.
+   */
+  readonly id?: string
+  /** How long it is kept before it is handled. */
+  readonly delay?: Duration.Input
+  /** When it is to be handled, on this process's clock; in place of `delay`. */
+  readonly at?: Date | DateTime.DateTime
+  /** Messages of one key are handled one after the other, in the order in which they were enqueued. In place of `Action.Key`. */
+  readonly key?: string
+  readonly headers?: { readonly [name: string]: string }
+}
+
+/** Prepares a durable action. */
+export const make = (method: Method, durable: Durable["Service"]): Kept => ({
+  method,
+  durable,
+  queue: Channels.queue(method.inbox.transport.prefix, method.service)
+})
+
+/** What passes by itself: the message is appended again, under its id. */
+const passing: ReadonlySet<TransportErrorKind> = new Set(["Unreachable", "Timeout", "ConnectionLost"])
+
+/** True for troubles of the link that pass by themselves. */
+export const isPassing = (kind: TransportErrorKind): boolean => passing.has(kind)
+
+/** Waits between two looks for the answer, in milliseconds: one that was published may not have arrived. */
+const firstLookMillis = 1_000
+const longestLookMillis = 5_000
+
+/** The same where nobody publishes to us. */
+const firstPollMillis = 10
+const longestPollMillis = 1_000
+
+/** Waits before a message is appended once more, in milliseconds. */
+const firstAppendMillis = 50
+const longestAppendMillis = 2_000
+
+const validId = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
+
+/** Calls and waits for the answer. Only the waiting ends with the timeout. */
+export const unary = (kept: Kept, payload: unknown, settings: Settings): Outcome => {
+  const { method } = kept
+  return encoded(method, payload, settings, (json, settings) => {
+    if (settings.policies.length === 0) return waiting(kept, undefined, json, payload, settings)
+    // All attempts are one message, and have one deadline.
+    const id = randomUUID()
+    const deadline = method.inbox.now() + settings.timeoutMillis
+    const attempt = Effect.suspend(() => {
+      const left = Math.floor(deadline - method.inbox.now())
+      if (left > 0) return waiting(kept, id, json, payload, { ...settings, timeoutMillis: left })
+      return Effect.fail(
+        failure(method, new Reason.DeadlineExceeded({ timeoutMillis: settings.timeoutMillis }), "unknown")
+      )
+    })
+    return Effect.provideService(
+      Policy.around(settings.policies, attempt, subject(method)),
+      Deadline.Deadline,
+      deadline
+    )
+  })
+}
+
+const subject = (method: Method): Policy.Subject<any> => ({
+  service: method.service,
+  action: method.action,
+  annotations: method.annotations,
+  kind: "call",
+  // The id makes it so.
+  idempotent: true,
+  refuse: (reason) => Effect.suspend(() => Effect.fail(failure(method, reason, "no"))),
+  failureOf: (error) =>
+    error instanceof CallError && error.service === method.service && error.action === method.action ? error : undefined
+})
+
+const waiting = (kept: Kept, id: string | undefined, json: unknown, payload: unknown, settings: Settings): Outcome =>
+  Effect.callback<any, any>((resume) => {
+    const { method } = kept
+    const call = new Call(kept, settings.timeoutMillis, resume)
+    method.metrics.begin()
+    if (id !== undefined) call.id = id
+    const full = method.inbox.enter(call, settings.timeoutMillis)
+    if (full === undefined) call.begin(json, settings, keyOf(method, payload, undefined))
+    else call.failWith(full, "no")
+    return Effect.sync(() => call.abandon())
+  })
+
+/** The key by which a message takes its turn; empty for none. */
+const keyOf = (method: Method, payload: unknown, key: string | undefined): string =>
+  String(key ?? Context.get(method.annotations, Action.Key)?.(payload) ?? "").slice(0, 256)
+
+/** The request's frame, or why it cannot be kept. It says no time: the caller's is that of its waiting. */
+const write = (
+  { durable, method }: Kept,
+  head: string,
+  id: string,
+  json: unknown,
+  settings: Settings
+): string | CallErrorReason => {
+  const { maxFrameBytes } = durable.capabilities
+  // The envelope is one level. Whoever reads it would set it aside.
+  if (Codec.nestsTooDeep(json, 1)) {
+    return new Reason.InvalidPayload({ path: [], expected: `a value nested at most ${Codec.maxDepth - 1} deep` })
+  }
+  const { headers, traceparent } = settings
+  let frame: string
+  try {
+    frame = Envelope.writeRequest(
+      head,
+      id,
+      json,
+      headers === undefined && traceparent === undefined ? undefined : { v: 1, headers, traceparent }
+    )
+  } catch {
+    return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })
+  }
+  const most = Math.min(maxFrameBytes, method.inbox.transport.capabilities.maxFrameBytes)
+  if (!Codec.isLarger(frame, most)) return frame
+  return new Reason.PayloadTooLarge({ what: "request", bytes: Codec.byteLength(frame), maxBytes: most })
+}
+
+/** A call that waits: its answer is published to the inbox, and looked for where that may not arrive. */
+class Call extends Waiting {
+  private readonly kept: Kept
+  private counted = false
+  /** It may be there: from when the store may have it. */
+  private isKept = false
+  private message: Message | undefined = undefined
+  /** What comes next, before the deadline. */
+  private stage: "append" | "look" = "append"
+  private wait = firstAppendMillis
+
+  constructor(kept: Kept, timeoutMillis: number, resume: (outcome: Outcome) => void) {
+    super(kept.method, timeoutMillis, resume, undefined, undefined)
+    this.kept = kept
+  }
+
+  private get isOver() {
+    return !this.method.inbox.has(this)
+  }
+
+  private get left() {
+    return this.deadline - this.method.inbox.now()
+  }
+
+  begin(json: unknown, settings: Settings, key: string) {
+    const frame = write(this.kept, this.method.headOfCall, this.id, json, settings)
+    if (typeof frame !== "string") {
+      this.method.inbox.leave(this)
+      return this.failWith(frame, "no")
+    }
+    this.message = { id: this.id, frame, key, delayMillis: 0 }
+    this.append()
+  }
+
+  private append() {
+    this.kept.durable.append(this.kept.queue, this.message!, (error, state) => {
+      if (this.isOver) return
+      if (error === undefined) return this.appended(state!)
+      if (error.sent === "unknown") this.isKept = true
+      if (!passing.has(error.kind)) {
+        this.method.inbox.leave(this)
+        return this.failWith(reasonOf(error), this.isKept ? "unknown" : "no")
+      }
+      // The same id makes it the same message.
+      this.renew(longestAppendMillis)
+    })
+  }
+
+  private appended(state: Appended) {
+    this.isKept = true
+    this.message = undefined
+    if (state._tag === "Done") return this.answer(state.frame)
+    this.stage = "look"
+    // Where it was there before, somebody else may be told of its result.
+    this.wait = state._tag === "Waiting" ? firstPollMillis : firstLookMillis
+    this.renew(longestLookMillis)
+  }
+
+  private renew(longest: number) {
+    this.method.inbox.renew(this, Math.min(this.wait, Math.max(0, this.left)))
+    this.wait = Math.min(this.wait * 2, longest)
+  }
+
+  private answer(frame: string) {
+    if (!this.method.inbox.leave(this)) return
+    const reply = readReply(this.kept, frame)
+    if (reply === undefined) this.failWith(unreadable, "yes")
+    else this.onReply(reply)
+  }
+
+  override expire() {
+    const { inbox } = this.method
+    if (this.left <= 0) {
+      inbox.leave(this)
+      const { id, isKept, started, timeoutMillis } = this
+      const reason = new Reason.DeadlineExceeded({ timeoutMillis, ...(isKept ? { receipt: id } : undefined) })
+      return this.failWith(reason, started ? "yes" : isKept ? "unknown" : "no")
+    }
+    // It has left the wheel, and not the table.
+    inbox.renew(this, this.left)
+    if (this.stage === "append") return this.append()
+    this.renew(longestLookMillis)
+    this.kept.durable.state(this.kept.queue, this.id, (error, state) => {
+      if (error === undefined && state?._tag === "Done" && !this.isOver) this.answer(state.frame)
+    })
+  }
+
+  /** The link that answers come over was lost, and not the answer: it is looked for. */
+  override onLost(error: TransportError) {
+    const { left } = this
+    if (error.kind === "Closed" || left <= 0 || this.method.inbox.enter(this, left) !== undefined) {
+      return super.onLost(error)
+    }
+    if (this.stage === "append") return
+    this.wait = firstPollMillis * 10
+    this.renew(longestLookMillis)
+  }
+
+  /** What is kept is handled, whoever goes away. */
+  override takeBack() {
+    return undefined
+  }
+
+  override end(outcome: Outcome) {
+    if (this.counted) return
+    this.counted = true
+    super.end(Observed.ended(this, outcome))
+  }
+
+  /** Its fiber was interrupted. */
+  abandon() {
+    this.cancel()
+    if (!this.counted) Observed.ended(this, Exit.interrupt())
+  }
+}
+
+/** What can be asked about a message by its id. */
+export interface Receipt<Success, Error> {
+  readonly id: string
+  /** The result, if there is one yet. */
+  readonly poll: Effect.Effect<Option.Option<Success>, Error | CallError>
+  /** Waits for the result: for `timeout`, or that of the action. */
+  readonly await: (options?: { readonly timeout?: Duration.Input }) => Effect.Effect<Success, Error | CallError>
+}
+
+/** Has a message kept, and gives its receipt. */
+export const enqueue = (
+  kept: Kept,
+  payload: unknown,
+  options: EnqueueOptions,
+  settings: Settings
+): Effect.Effect<Receipt<any, any>, CallError> => {
+  const { method } = kept
+  const id = options.id ?? randomUUID()
+  if (!validId.test(id)) return Effect.fail(failure(method, invalidId, "no"))
+  return Observed.sent(
+    method,
+    prepared("producer", method, payload, settings, (json, settings) =>
+      Effect.gen(function* () {
+        const frame = write(kept, method.headOfSend, id, json, settings)
+        if (typeof frame !== "string") return yield* failure(method, frame, "no")
+        const clock = yield* Clock.Clock
+        const delayMillis = Math.max(0, delayOf(options, clock.currentTimeMillisUnsafe()))
+        const message = { id, frame, key: keyOf(method, payload, options.key), delayMillis }
+        const end = method.inbox.now() + settings.timeoutMillis
+        let wait = firstAppendMillis
+        let started: Reason.Started = "no"
+        while (true) {
+          const error = yield* appending(kept, message)
+          if (error === undefined) return receipt(kept, id)
+          if (error.sent === "unknown") started = "unknown"
+          const left = end - method.inbox.now()
+          if (!passing.has(error.kind) || left <= 0) return yield* failure(method, reasonOf(error), started)
+          yield* Effect.sleep(Math.min(wait, left))
+          wait = Math.min(wait * 2, longestAppendMillis)
+        }
+      })
+    )
+  )
+}
+
+const appending = ({ durable, queue }: Kept, message: Message) =>
+  Effect.callback<TransportError | undefined>((resume) =>
+    durable.append(queue, message, (error) => resume(Effect.succeed(error)))
+  )
+
+const delayOf = ({ at, delay }: EnqueueOptions, now: number): number => {
+  if (at !== undefined) return (at instanceof Date ? at.getTime() : DateTime.toEpochMillis(at)) - now
+  return delay === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(delay))
+}
+
+/** Asks about a message that this or another process enqueued. */
+export const receipt = (kept: Kept, id: string): Receipt<any, any> => {
+  const { durable, method, queue } = kept
+  const poll = Effect.flatMap(
+    Effect.callback<State, CallError>((resume) =>
+      durable.state(queue, id, (error, state) =>
+        resume(error === undefined ? Effect.succeed(state!) : Effect.fail(failure(method, reasonOf(error), "unknown")))
+      )
+    ),
+    (state): Effect.Effect<Option.Option<any>, any> => {
+      if (state._tag === "Waiting") return Effect.succeedNone
+      if (state._tag !== "Done") return Effect.fail(failure(method, new Reason.UnknownReceipt({ id }), "unknown"))
+      const reply = readReply(kept, state.frame)
+      if (reply === undefined) return Effect.fail(failure(method, unreadable, "yes"))
+      return Effect.asSome(
+        Effect.callback<any, any>((resume) => {
+          const reader = new Reader(method, method.timeoutMillis, resume, undefined, undefined)
+          reader.expiresAt = method.inbox.now() + method.timeoutMillis
+          reader.onReply(reply)
+        })
+      )
+    }
+  )
+  return {
+    id,
+    poll: Effect.suspend(() => (validId.test(id) ? poll : Effect.fail(failure(method, invalidId, "no")))),
+    await: (options) =>
+      Effect.suspend(() => {
+        if (!validId.test(id)) return Effect.fail(failure(method, invalidId, "no"))
+        const timeoutMillis =
+          options?.timeout === undefined
+            ? method.timeoutMillis
+            : Duration.toMillis(Duration.fromInputUnsafe(options.timeout))
+        let wait = firstPollMillis
+        const again: Effect.Effect<any, any> = Effect.flatMap(
+          Effect.catchIf(poll, isTransient(method), () => Effect.succeed(Option.none<any>())),
+          Option.match({
+            onSome: Effect.succeed,
+            onNone: () => {
+              const millis = wait
+              wait = Math.min(wait * 2, longestPollMillis)
+              return Effect.andThen(Effect.sleep(millis), again)
+            }
+          })
+        )
+        return Effect.timeoutOrElse(again, {
+          duration: timeoutMillis,
+          orElse: () =>
+            Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis, receipt: id }), "unknown"))
+        })
+      })
+  }
+}
+
+const isTransient =
+  ({ action, service }: Method) =>
+  (error: unknown) =>
+    error instanceof CallError &&
+    error.service === service &&
+    error.action === action &&
+    (error.reason._tag === "ConnectionLost" ||
+      (error.reason._tag === "TransportError" && passing.has(error.reason.kind)))
+
+/** Reads a result as a call reads its answer. */
+class Reader extends Waiting {
+  override end(outcome: Outcome) {
+    this.resume(outcome)
+  }
+}
+
+const readReply = ({ durable }: Kept, frame: string): Envelope.Reply | undefined => {
+  const raw = Codec.parse(frame, durable.capabilities.maxFrameBytes)
+  return raw instanceof Codec.Malformed ? undefined : Envelope.readReply(raw)
+}
+
+const unreadable = new Reason.ContractMismatch({ part: "reply", path: [], expected: "a result that can be read" })
+
+const invalidId = new Reason.InvalidPayload({
+  path: [],
+  expected: "an id of 1 to 256 printable characters, without a space, a quote or a backslash"
+})

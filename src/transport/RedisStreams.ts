@@ -1,0 +1,469 @@
+/**
+ * Keeps messages in Redis Streams, read by consumer groups: at least once, for as long as Redis keeps its data.
+ *
+ * A message is a stream entry until it is settled: its result, its acknowledgement, its removal and the publishing of its answer are one
+ * step. Deliveries whose consumer goes silent are taken over by another one. One connection writes, one per consumer waits for messages;
+ * a lost one comes back by itself, every command ends in time, and nothing is sent twice by the client.
+ *
+ * Needs Redis 7 or Valkey (functions), `appendonly yes` and `maxmemory-policy noeviction`: the latter are looked at where the user may.
+ * The rights it needs are in docs/security.md.
+ */
+import type * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { type Consumer, type Consumption, type DeadLetter, Durable, type Entry } from "./Durable.ts"
+import { full, maxCauseLength } from "./internal/durableMemory.ts"
+import * as RedisLink from "./internal/RedisLink.ts"
+import * as RedisStart from "./internal/RedisStart.ts"
+import { RedisDefences } from "./internal/redisDefences.ts"
+import * as library from "./internal/redisDurableLibrary.ts"
+import * as redisGreeting from "./internal/redisGreeting.ts"
+import * as redisOptions from "./internal/redisOptions.ts"
+import * as redisReplies from "./internal/redisReplies.ts"
+import * as RedisPubSub from "./RedisPubSub.ts"
+import { type Transport, TransportError } from "./Transport.ts"
+
+/** Where Redis is and who we are there, and what may be kept. */
+export interface Options extends RedisPubSub.Options {
+  /**
+   * Messages of one queue that may wait or be worked on at once. Default none but Redis' memory. Beyond it nothing more is taken: an
+   * append fails with kind `Overloaded`, and nothing that is there is dropped.
+   */
+  readonly maxLength?: number | undefined
+  /** Fails the Layer where Redis does not keep what it should, in place of a warning. */
+  readonly strict?: boolean | undefined
+}
+
+/** How long a read waits for messages, in milliseconds. */
+const blockMillis = 2_000
+
+/** What a consumer is told of its own deliveries after a lost connection, at most. */
+const maxOwn = 1_000
+
+/** @see {@link make} */
+interface Kept extends redisOptions.Settings {
+  readonly maxLength: number
+  readonly strict: boolean
+}
+
+/**
+ * Connects, and disconnects when the Scope closes.
+ *
+ * Errors: what keeps it from working at the start, as `RedisPubSub.make`; `ProtocolError` for a Redis without functions; with `strict`
+ * `InvalidOptions` for one that may lose what it was given.
+ */
+export const make = (options: Options = {}): Effect.Effect<Durable["Service"], TransportError, Scope.Scope> =>
+  Effect.flatMap(RedisDefences, (defences) => {
+    const settings = redisOptions.resolve(options, defences)
+    if (settings instanceof TransportError) return Effect.fail(settings)
+    const kept: Kept = { ...settings, maxLength: options.maxLength ?? 0, strict: options.strict ?? false }
+    return RedisStart.patiently(
+      settings,
+      Effect.suspend(() => connect(kept))
+    )
+  })
+
+const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "transport", settings.name))
+
+    let refusedLibrary: TransportError | undefined
+    const load = (done: () => void) =>
+      link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, (error) => {
+        refusedLibrary = error
+        done()
+      })
+    let wasUp = false
+    const link: RedisLink.RedisLink = RedisLink.make(settings, "durable", {
+      prepare: () => load(() => {}),
+      up: () => {
+        if (wasUp) log(Effect.logInfo(`fiberbus: messages are kept again at ${settings.name}`))
+        wasUp = true
+      },
+      down: (error, lost) => {
+        if (lost) log(Effect.logWarning(`fiberbus: messages cannot be kept: ${error.message}`))
+      },
+      mayReconnect: () => true,
+      gaveUp: (error) => log(Effect.logError(`fiberbus: the keeping of messages is given up: ${error.message}`))
+    })
+    yield* Effect.addFinalizer(() => link.close)
+    yield* Effect.catchIf(
+      link.start,
+      // Sentinels know several addresses, and none of them is ours to ask.
+      ({ kind }) => kind === "ConnectionLost" && !settings.sentinels,
+      (error) => Effect.flip(redisGreeting.explain(settings, error))
+    )
+    if (refusedLibrary !== undefined) return yield* withoutFunctions(refusedLibrary)
+    yield* inspect(settings, link)
+
+    const overloaded = new TransportError({
+      kind: "Overloaded",
+      operation: `append over ${settings.name}`,
+      detail: `${settings.maxBytesInFlight} bytes are waiting for Redis`,
+      hint: "Append slower, or raise maxBytesInFlight",
+      sent: "no"
+    })
+
+    /** Calls a function of the library, and once more where somebody has emptied Redis of it. */
+    const run = (
+      operation: string,
+      queue: string,
+      words: ReadonlyArray<string>,
+      bytes: number,
+      done: RedisLink.Done,
+      asBytes = false
+    ) => {
+      const args = [library.named(operation), "1", `${queue}.requests`, ...words]
+      const send = asBytes ? link.bytesWhenUp : link.commandWhenUp
+      send("fcall", args, bytes, (error, reply) => {
+        if (error === undefined) return done(undefined, reply)
+        // The master has become a replica: elsewhere there is another one.
+        if (error.detail.startsWith("READONLY")) link.rebuild(error)
+        const named = renamed(error, `${operation} in ${queue}`)
+        if (!error.detail.includes("Function not found")) return done(named, undefined)
+        load(() =>
+          send("fcall", args, bytes, (error, reply) =>
+            done(error === undefined ? undefined : renamed(error, `${operation} in ${queue}`), reply)
+          )
+        )
+      })
+    }
+    const running = (operation: string, queue: string, words: ReadonlyArray<string>, asBytes = false) =>
+      Effect.callback<unknown, TransportError>((resume) =>
+        run(
+          operation,
+          queue,
+          words,
+          0,
+          (error, reply) => resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error)),
+          asBytes
+        )
+      )
+    const asking = (name: string, args: ReadonlyArray<string>) =>
+      Effect.callback<unknown, TransportError>((resume) =>
+        link.bytesWhenUp(name, args, 0, (error, reply) =>
+          resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error))
+        )
+      )
+
+    // Who is to be told that something was delayed here. As many as this process consumes.
+    const delayed = new Map<string, Set<() => void>>()
+    const wake = (queue: string) => {
+      for (const wake of delayed.get(queue) ?? []) wake()
+    }
+
+    const consume = Effect.fnUntraced(function* (
+      consumption: Consumption
+    ): Effect.fn.Return<Consumer, TransportError, Scope.Scope> {
+      const { consumer, group, idleMillis, maxDeadLetters, queue, windowMillis } = consumption
+      const stream = `${queue}.requests`
+      const window = String(Math.round(windowMillis))
+      const wakes = delayed.get(queue) ?? new Set<() => void>()
+      delayed.set(queue, wakes)
+      let mayMiss = false
+      let clientId = ""
+      const reader: RedisLink.RedisLink = RedisLink.make(
+        { ...settings, commandTimeoutMillis: settings.commandTimeoutMillis + blockMillis },
+        "consumer",
+        {
+          prepare: () =>
+            reader.command("client", ["ID"], 0, (_, reply) => {
+              clientId = typeof reply === "number" ? String(reply) : ""
+            }),
+          up: () => {},
+          down: () => {
+            mayMiss = true
+            clientId = ""
+          },
+          mayReconnect: () => true,
+          gaveUp: () => {}
+        }
+      )
+      yield* Effect.addFinalizer(() => reader.close)
+      yield* reader.start
+
+      const join = Effect.catchIf(
+        Effect.asVoid(asking("xgroup", ["CREATE", stream, group, "0", "MKSTREAM"])),
+        ({ detail }) => detail.startsWith("BUSYGROUP"),
+        () => Effect.void
+      )
+      yield* join
+
+      /** What is delivered to one who waits no longer goes back. */
+      const giveBack = (entries: ReadonlyArray<Entry>) => {
+        for (const entry of entries) {
+          run("again", queue, [group, entry.entry, String(entry.deliveries - 1), "0"], 0, () => {})
+        }
+      }
+
+      const readNew = (max: number) =>
+        Effect.callback<ReadonlyArray<Entry>, TransportError>((resume) => {
+          let isWanted = true
+          reader.bytesWhenUp(
+            "xreadgroup",
+            ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", String(blockMillis), "STREAMS", stream, ">"],
+            0,
+            (error, reply) => {
+              const entries = error === undefined ? redisReplies.read(reply) : []
+              if (!isWanted) return giveBack(entries)
+              resume(error === undefined ? Effect.succeed(entries) : Effect.fail(error))
+            }
+          )
+          return Effect.sync(() => {
+            isWanted = false
+            // It waits for nothing any more. Who may not say so waits for its end.
+            if (clientId !== "") link.commandWhenUp("client", ["UNBLOCK", clientId], 0, () => {})
+          })
+        })
+
+      const deliveries = (operation: "claim" | "own", words: ReadonlyArray<string>) =>
+        Effect.map(running(operation, queue, [group, consumer, ...words], true), redisReplies.deliveries)
+
+      const read = (max: number): Effect.Effect<ReadonlyArray<Entry>, TransportError> =>
+        Effect.suspend(() => {
+          if (!mayMiss || !reader.isUp()) return readNew(max)
+          mayMiss = false
+          return Effect.flatMap(
+            Effect.tapError(deliveries("own", [String(maxOwn)]), () =>
+              Effect.sync(() => {
+                mayMiss = true
+              })
+            ),
+            ({ entries }) => (entries.length > 0 ? Effect.succeed(entries) : readNew(max))
+          )
+        })
+
+      let cursor = "0"
+      let sweepAt = 0
+      const promote = Effect.suspend(() => {
+        // All lanes are looked at in turn, a part of them each time.
+        const sweeps = cursor !== "0" || performance.now() >= sweepAt
+        if (sweeps && cursor === "0") sweepAt = performance.now() + idleMillis
+        return Effect.map(running("promote", queue, [group, sweeps ? cursor : ""]), (reply) => {
+          const [nextMillis, waiting, dead, next] = Array.isArray(reply) ? reply : []
+          cursor = String(next ?? "0")
+          return { nextMillis: Number(nextMillis), waiting: Math.max(0, Number(waiting)), dead: Number(dead) }
+        })
+      })
+
+      return {
+        read: (max) =>
+          Effect.catchIf(
+            read(max),
+            // The stream or its group has been deleted, or Redis has lost its data.
+            ({ detail }) => detail.startsWith("NOGROUP") || detail.startsWith("UNBLOCKED"),
+            (error) =>
+              Effect.andThen(
+                join,
+                Effect.as(
+                  Effect.logWarning(
+                    `fiberbus: the group ${group} of ${stream} was gone and has been made again, what was there is lost: ${error.detail}`
+                  ),
+                  []
+                )
+              )
+          ),
+        claim: (max) => deliveries("claim", [String(Math.round(idleMillis)), String(max)]),
+        renew: (entries) =>
+          Effect.map(running("renew", queue, [group, consumer, ...entries]), (reply) =>
+            Array.isArray(reply) ? reply.map(String) : []
+          ),
+        settle: ({ entry, id, key }, { frame, replyTo }, done) =>
+          run(
+            "settle",
+            queue,
+            [group, entry, id, key, window, replyTo, frame],
+            Buffer.byteLength(frame),
+            (error, reply) => done(error, reply === 1)
+          ),
+        retry: ({ deliveries, entry }, delayMillis, counts, done) =>
+          run(
+            "again",
+            queue,
+            [group, entry, String(counts ? deliveries : deliveries - 1), String(Math.ceil(delayMillis))],
+            0,
+            (error, reply) => {
+              if (delayMillis > 0) wake(queue)
+              done(error, reply === 1)
+            }
+          ),
+        bury: ({ deliveries, entry }, { action, cause, reason }, settlement, done) =>
+          run(
+            "bury",
+            queue,
+            [
+              group,
+              entry,
+              String(deliveries),
+              String(maxDeadLetters),
+              reason,
+              cause.slice(0, maxCauseLength),
+              action,
+              window,
+              settlement?.replyTo ?? "",
+              settlement === undefined ? "0" : "1",
+              settlement?.frame ?? ""
+            ],
+            0,
+            (error, reply) => done(error, reply === 1)
+          ),
+        promote,
+        onDelayed: (wake) => {
+          wakes.add(wake)
+          return () => wakes.delete(wake)
+        },
+        leave: Effect.asVoid(running("leave", queue, [group, consumer]))
+      }
+    })
+
+    const letters = (
+      queue: string,
+      from: string,
+      limit: number
+    ): Effect.Effect<ReadonlyArray<DeadLetter>, TransportError> =>
+      Effect.map(
+        asking("xrange", [
+          `${queue}.dead`,
+          from,
+          from.startsWith("(") || from === "-" ? "+" : from,
+          "COUNT",
+          String(limit)
+        ]),
+        redisReplies.letters
+      )
+
+    return {
+      name: settings.name,
+      capabilities: { kept: "broker", publishes: true, maxFrameBytes: settings.maxFrameBytes },
+      append: (queue, { delayMillis, frame, id, key }, done) => {
+        const bytes = Buffer.byteLength(frame)
+        if (link.bytesInFlight() + bytes > settings.maxBytesInFlight) return done(overloaded, undefined)
+        run(
+          "append",
+          queue,
+          [id, frame, key, String(Math.ceil(delayMillis)), String(settings.maxLength)],
+          bytes,
+          (error, reply) => {
+            if (error !== undefined) return done(error, undefined)
+            const [tag, result] = reply as [string, string | undefined]
+            if (delayMillis > 0) wake(queue)
+            if (tag === "Full") return done(full(queue, settings.maxLength), undefined)
+            done(undefined, tag === "Done" ? { _tag: "Done", frame: result! } : { _tag: tag as "Added" | "Waiting" })
+          }
+        )
+      },
+      state: (queue, id, done) =>
+        link.commandWhenUp("get", [`${queue}.id:${id}`], 0, (error, reply) => {
+          if (error !== undefined) return done(renamed(error, `look for a result in ${queue}`), undefined)
+          if (typeof reply !== "string") return done(undefined, { _tag: "Unknown" })
+          done(undefined, reply === "w" ? { _tag: "Waiting" } : { _tag: "Done", frame: reply.slice(1) })
+        }),
+      publish: (topic, { channel, frame, id, keepMillis }, done) => {
+        const bytes = Buffer.byteLength(frame)
+        if (link.bytesInFlight() + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
+        const words = [id, frame, String(Math.ceil(keepMillis)), String(settings.maxLength), channel]
+        run("publish", topic, words, bytes, (error, reply) => {
+          if (error !== undefined) return done(error, 0)
+          const [tag, value] = reply as [string, unknown]
+          if (tag === "Full") done(full(String(value), settings.maxLength), 0)
+          else done(undefined, Number(value))
+        })
+      },
+      subscribe: (topic, queue, from) =>
+        Effect.asVoid(running("subscribe", topic, [queue, from === "beginning" ? "1" : "0"])),
+      unsubscribe: (topic, queue) => Effect.asVoid(running("unsubscribe", topic, [queue])),
+      consume,
+      dead: {
+        list: (queue, { after, limit }) =>
+          after !== undefined && !isLetter(after)
+            ? Effect.succeed([])
+            : letters(queue, after === undefined ? "-" : `(${after}`, limit),
+        find: (queue, letter) =>
+          isLetter(letter) ? Effect.map(letters(queue, letter, 1), ([found]) => found) : Effect.succeed(undefined),
+        size: (queue) => Effect.map(asking("xlen", [`${queue}.dead`]), Number),
+        replay: (queue, letter) =>
+          isLetter(letter)
+            ? Effect.map(running("replay", queue, [letter]), (reply) => reply === 1)
+            : Effect.succeed(false),
+        discard: (queue, letter) =>
+          isLetter(letter)
+            ? Effect.map(asking("xdel", [`${queue}.dead`, letter]), (reply) => reply === 1)
+            : Effect.succeed(false)
+      }
+    }
+  })
+
+const isLetter = (letter: string) => /^\d{1,20}(-\d{1,20})?$/.test(letter)
+
+/** Looks whether Redis keeps what it is given; who may not ask does without. */
+const inspect = (settings: Kept, link: RedisLink.RedisLink): Effect.Effect<void, TransportError> =>
+  Effect.flatMap(
+    Effect.callback<string>((resume) =>
+      link.command("info", [], 0, (_, reply) => resume(Effect.succeed(typeof reply === "string" ? reply : "")))
+    ),
+    (info) => {
+      const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
+      const policy = field("maxmemory_policy")
+      const troubles = [
+        field("aof_enabled") === "0"
+          ? "appendonly is off: a crash of Redis loses what came after its last snapshot"
+          : "",
+        policy !== undefined && policy !== "noeviction" && field("maxmemory") !== "0"
+          ? `maxmemory-policy is ${policy}: Redis may drop messages that wait`
+          : ""
+      ].filter((trouble) => trouble !== "")
+      if (troubles.length === 0) return Effect.void
+      const detail = troubles.join("; ")
+      if (!settings.strict) return Effect.logWarning(`fiberbus: ${settings.name} may lose messages: ${detail}`)
+      return Effect.fail(
+        new TransportError({
+          kind: "InvalidOptions",
+          operation: `keep messages at ${settings.name}`,
+          detail,
+          hint: "Set appendonly yes and maxmemory-policy noeviction, or leave strict out",
+          sent: "no"
+        })
+      )
+    }
+  )
+
+const withoutFunctions = ({ detail, hint, kind, sent }: TransportError) =>
+  new TransportError({
+    kind: kind === "PermissionDenied" ? kind : "ProtocolError",
+    operation: "load the functions for messages that are kept",
+    detail,
+    hint:
+      kind === "PermissionDenied"
+        ? "Give the user the rights that docs/security.md lists for durable actions"
+        : hint === ""
+          ? "Redis 7 or later is needed, or Valkey"
+          : hint,
+    sent
+  })
+
+// Of the words of FCALL the function would come first, which tells nobody anything.
+const renamed = ({ detail, hint, kind, sent }: TransportError, operation: string) =>
+  new TransportError({
+    kind,
+    operation,
+    detail,
+    hint:
+      kind === "PermissionDenied" ? "Give the user the rights that docs/security.md lists for durable actions" : hint,
+    sent
+  })
+
+/** Messages that are kept in one Redis, and nothing else: beside another transport. @see {@link make} */
+export const layerDurable = (options: Options = {}): Layer.Layer<Durable, TransportError> =>
+  Layer.effect(Durable, make(options))
+
+/** Messages that are kept, and all other traffic, over one Redis: `RedisPubSub` besides. */
+export const layer = (options: Options = {}): Layer.Layer<Durable | Transport, TransportError> =>
+  Layer.merge(RedisPubSub.layer(options), layerDurable(options))
+
+/** The same with options that are read when the Layer is built, by default from the environment as `RedisPubSub` does. */
+export const layerConfig = (
+  options: Config.Config<Options> = RedisPubSub.environment
+): Layer.Layer<Durable | Transport, TransportError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(options, (options) => layer(options)))

@@ -1,0 +1,365 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Layer, type Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { Durable, type Transport } from "fiberbus"
+import { RedisServer } from "fiberbus/testing"
+import * as RedisStreams from "fiberbus/transport/RedisStreams"
+
+type Store = Durable.Durable["Service"]
+
+/** What a promise is tried on: a store, a queue of its own, and how time passes there. */
+interface Place {
+  readonly store: Store
+  readonly queue: string
+  /** A little of the time of the store's clock. */
+  readonly pass: Effect.Effect<void>
+}
+
+const append = (store: Store, queue: string, message: Partial<Durable.Message> & { readonly id: string }) =>
+  Effect.callback<Durable.Appended, Transport.TransportError>((resume) =>
+    store.append(
+      queue,
+      { frame: `{"action":"${message.id}"}`, key: "", delayMillis: 0, ...message },
+      (error, appended) => resume(error === undefined ? Effect.succeed(appended!) : Effect.fail(error))
+    )
+  )
+
+const state = (store: Store, queue: string, id: string) =>
+  Effect.callback<Durable.State, Transport.TransportError>((resume) =>
+    store.state(queue, id, (error, state) => resume(error === undefined ? Effect.succeed(state!) : Effect.fail(error)))
+  )
+
+const told = (operation: (done: Durable.Done) => void) =>
+  Effect.callback<boolean, Transport.TransportError>((resume) =>
+    operation((error, settled) => resume(error === undefined ? Effect.succeed(settled) : Effect.fail(error)))
+  )
+
+const settle = (consumer: Durable.Consumer, entry: Durable.Entry, frame = "{}") =>
+  told((done) => consumer.settle(entry, { frame, replyTo: "" }, done))
+
+const ids = (entries: ReadonlyArray<Durable.Entry>) => entries.map(({ id }) => id)
+
+const join = ({ queue, store }: Place, consumer: string, more: Partial<Durable.Consumption> = {}) =>
+  store.consume({
+    queue,
+    group: "workers",
+    consumer,
+    idleMillis: 60_000,
+    windowMillis: 60_000,
+    maxDeadLetters: 3,
+    ...more
+  })
+
+/** Asks until something is there, as time passes. */
+const until = <A>(
+  place: Place,
+  ask: Effect.Effect<ReadonlyArray<A>, Transport.TransportError>
+): Effect.Effect<ReadonlyArray<A>, Transport.TransportError> =>
+  Effect.flatMap(ask, (found) =>
+    found.length > 0 ? Effect.succeed(found) : Effect.andThen(place.pass, until(place, ask))
+  )
+
+const read = (consumer: Durable.Consumer, max = 10) =>
+  Effect.gen(function* () {
+    // A store may give nothing for a while.
+    while (true) {
+      const entries = yield* consumer.read(max)
+      if (entries.length > 0) return entries
+    }
+  })
+
+const burial = { reason: "Defect", cause: "it broke", action: "charge" }
+
+const promises: ReadonlyArray<
+  readonly [string, (place: Place) => Effect.Effect<void, Transport.TransportError, Scope.Scope>]
+> = [
+  [
+    "keeps messages that were appended before anybody consumes, in order",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        for (const id of ["1", "2", "3"]) assert.deepStrictEqual(yield* append(store, queue, { id }), { _tag: "Added" })
+        const consumer = yield* join(place, "a")
+        const first = yield* read(consumer, 2)
+        assert.deepStrictEqual(ids(first), ["1", "2"])
+        assert.strictEqual(String(first[0]!.frame), '{"action":"1"}')
+        assert.strictEqual(first[0]!.deliveries, 1)
+        assert.isAtLeast(first[0]!.at, 1_000)
+        assert.deepStrictEqual(ids(yield* read(consumer)), ["3"])
+      })
+  ],
+  [
+    "gives each message to one of a group",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const [a, b] = [yield* join(place, "a"), yield* join(place, "b")]
+        for (const id of ["1", "2"]) yield* append(store, queue, { id })
+        const one = yield* read(a, 1)
+        const other = yield* read(b, 10)
+        assert.deepStrictEqual([...ids(one), ...ids(other)].sort(), ["1", "2"])
+      })
+  ],
+  [
+    "waits for what is appended later",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        const begun = yield* Deferred.make<void>()
+        const reading = yield* Effect.forkChild(Effect.andThen(Deferred.succeed(begun, undefined), read(consumer)))
+        yield* Deferred.await(begun)
+        yield* append(store, queue, { id: "1" })
+        assert.deepStrictEqual(ids(yield* Fiber.join(reading)), ["1"])
+      })
+  ],
+  [
+    "knows an id again, and answers with the result once there is one",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Unknown" })
+        yield* append(store, queue, { id: "1" })
+        assert.deepStrictEqual(yield* append(store, queue, { id: "1" }), { _tag: "Waiting" })
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Waiting" })
+        const [entry] = yield* read(consumer)
+        assert.isTrue(yield* settle(consumer, entry!, '{"n":1}'))
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Done", frame: '{"n":1}' })
+        assert.deepStrictEqual(yield* append(store, queue, { id: "1" }), { _tag: "Done", frame: '{"n":1}' })
+        // It was one message.
+        yield* append(store, queue, { id: "2" })
+        assert.deepStrictEqual(ids(yield* read(consumer)), ["2"])
+      })
+  ],
+  [
+    "takes the first end of a message and no other",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        yield* append(store, queue, { id: "1" })
+        const [entry] = yield* read(consumer)
+        assert.isTrue(yield* settle(consumer, entry!, '{"n":1}'))
+        assert.isFalse(yield* settle(consumer, entry!, '{"n":2}'))
+        assert.isFalse(yield* told((done) => consumer.retry(entry!, 0, true, done)))
+        assert.isFalse(yield* told((done) => consumer.bury(entry!, burial, { frame: "{}", replyTo: "" }, done)))
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Done", frame: '{"n":1}' })
+        assert.strictEqual(yield* store.dead.size(queue), 0)
+      })
+  ],
+  [
+    "forgets a result after its window",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a", { windowMillis: 30 })
+        yield* append(store, queue, { id: "1" })
+        const [entry] = yield* read(consumer)
+        yield* settle(consumer, entry!)
+        const gone = Effect.map(state(store, queue, "1"), ({ _tag }) => (_tag === "Unknown" ? [1] : []))
+        yield* until(place, gone)
+      })
+  ],
+  [
+    "delivers again what is given back, and counts only what counts",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        yield* append(store, queue, { id: "1" })
+        const [first] = yield* read(consumer)
+        assert.isTrue(yield* told((done) => consumer.retry(first!, 0, true, done)))
+        const [second] = yield* read(consumer)
+        assert.deepStrictEqual([second!.id, second!.deliveries, second!.at], ["1", 2, first!.at])
+        yield* told((done) => consumer.retry(second!, 0, false, done))
+        const [third] = yield* read(consumer)
+        assert.strictEqual(third!.deliveries, 2)
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Waiting" })
+      })
+  ],
+  [
+    "delivers after a delay, not before",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        let woken = 0
+        consumer.onDelayed(() => woken++)
+        yield* append(store, queue, { id: "late", delayMillis: 60 })
+        yield* append(store, queue, { id: "soon" })
+        const [soon] = yield* read(consumer)
+        assert.strictEqual(soon!.id, "soon")
+        yield* told((done) => consumer.retry(soon!, 60, true, done))
+        assert.isAbove(woken, 0)
+        const census = yield* consumer.promote
+        assert.isAtMost(census.nextMillis, 60_000)
+        assert.strictEqual(census.waiting, 2)
+        yield* until(
+          place,
+          Effect.map(consumer.promote, ({ nextMillis }) => (nextMillis > 60 ? [1] : []))
+        )
+        assert.deepStrictEqual(ids([...(yield* read(consumer, 1)), ...(yield* read(consumer, 1))]).sort(), [
+          "late",
+          "soon"
+        ])
+      })
+  ],
+  [
+    "takes over what its consumer is silent about, and leaves what is renewed",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const a = yield* join(place, "a", { idleMillis: 100 })
+        const b = yield* join(place, "b", { idleMillis: 100 })
+        yield* append(store, queue, { id: "1" })
+        const [entry] = yield* read(a)
+        const claimed = yield* until(
+          place,
+          Effect.map(b.claim(10), ({ entries }) => entries)
+        )
+        assert.deepStrictEqual([claimed[0]!.id, claimed[0]!.deliveries], ["1", 2])
+        assert.deepStrictEqual(yield* a.renew([entry!.entry]), [entry!.entry])
+        assert.deepStrictEqual(yield* b.renew([claimed[0]!.entry]), [])
+        assert.deepStrictEqual((yield* a.claim(10)).entries, [])
+        // Whoever is first: a late end is one as well.
+        assert.isTrue(yield* settle(a, entry!))
+        assert.isFalse(yield* settle(b, claimed[0]!))
+      })
+  ],
+  [
+    "sets aside with all that is known, and drops the oldest beyond the limit",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        for (const id of ["1", "2", "3", "4"]) {
+          yield* append(store, queue, { id })
+          const [entry] = yield* read(consumer)
+          assert.isTrue(
+            yield* told((done) => consumer.bury(entry!, burial, { frame: '{"dead":1}', replyTo: "" }, done))
+          )
+        }
+        assert.strictEqual(yield* store.dead.size(queue), 3)
+        const letters = yield* store.dead.list(queue, { limit: 2 })
+        assert.deepStrictEqual(
+          letters.map(({ id, reason, cause, action, deliveries, frame }) => [
+            id,
+            reason,
+            cause,
+            action,
+            deliveries,
+            String(frame)
+          ]),
+          [
+            ["2", "Defect", "it broke", "charge", 1, '{"action":"2"}'],
+            ["3", "Defect", "it broke", "charge", 1, '{"action":"3"}']
+          ]
+        )
+        assert.isAtLeast(letters[0]!.buriedAt, letters[0]!.appendedAt)
+        const rest = yield* store.dead.list(queue, { limit: 10, after: letters[1]!.letter })
+        assert.deepStrictEqual(
+          rest.map(({ id }) => id),
+          ["4"]
+        )
+        assert.deepStrictEqual(yield* state(store, queue, "4"), { _tag: "Done", frame: '{"dead":1}' })
+        assert.strictEqual((yield* store.dead.find(queue, rest[0]!.letter))?.id, "4")
+        assert.isUndefined(yield* store.dead.find(queue, "nothing"))
+      })
+  ],
+  [
+    "replays and discards dead letters once",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        for (const id of ["1", "2"]) {
+          yield* append(store, queue, { id, key: "k" })
+          const [entry] = yield* read(consumer)
+          yield* told((done) => consumer.bury(entry!, burial, undefined, done))
+        }
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Unknown" })
+        const [one, two] = yield* store.dead.list(queue, { limit: 10 })
+        assert.isTrue(yield* store.dead.replay(queue, one!.letter))
+        assert.isFalse(yield* store.dead.replay(queue, one!.letter))
+        assert.isTrue(yield* store.dead.discard(queue, two!.letter))
+        assert.isFalse(yield* store.dead.discard(queue, two!.letter))
+        assert.strictEqual(yield* store.dead.size(queue), 0)
+        const [again] = yield* read(consumer)
+        assert.deepStrictEqual([again!.id, again!.deliveries, again!.key], ["1", 1, "k"])
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Waiting" })
+      })
+  ],
+  [
+    "delivers the messages of a key one after the other, in order, also after a failure; others don't wait",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const consumer = yield* join(place, "a")
+        for (const id of ["1", "2", "3"]) yield* append(store, queue, { id, key: "ann" })
+        yield* append(store, queue, { id: "other", key: "bob" })
+        const first = yield* read(consumer)
+        assert.deepStrictEqual(ids(first), ["1", "other"])
+        yield* told((done) => consumer.retry(first[0]!, 0, true, done))
+        const [again] = yield* read(consumer)
+        assert.deepStrictEqual([again!.id, again!.deliveries], ["1", 2])
+        assert.strictEqual((yield* consumer.promote).waiting, 2)
+        yield* settle(consumer, again!)
+        const [second] = yield* read(consumer)
+        assert.strictEqual(second!.id, "2")
+        yield* told((done) => consumer.bury(second!, burial, undefined, done))
+        const [third] = yield* read(consumer)
+        assert.strictEqual(third!.id, "3")
+        yield* settle(consumer, third!)
+        yield* append(store, queue, { id: "4", key: "ann" })
+        assert.deepStrictEqual(ids(yield* read(consumer)), ["4"])
+      })
+  ],
+  [
+    "refuses more messages than may wait, and drops none of those",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        yield* append(store, queue, { id: "1" })
+        yield* append(store, queue, { id: "2", delayMillis: 60_000 })
+        yield* append(store, queue, { id: "3", key: "k" })
+        yield* append(store, queue, { id: "4", key: "k" })
+        const error = yield* Effect.orDie(Effect.flip(append(store, queue, { id: "5" })))
+        assert.deepStrictEqual([error.kind, error.sent], ["Overloaded", "no"])
+        assert.deepStrictEqual(yield* state(store, queue, "5"), { _tag: "Unknown" })
+        // What is there already is no more.
+        assert.deepStrictEqual(yield* append(store, queue, { id: "1" }), { _tag: "Waiting" })
+        const consumer = yield* join(place, "a")
+        const [entry] = yield* read(consumer, 1)
+        yield* settle(consumer, entry!)
+        assert.deepStrictEqual(yield* append(store, queue, { id: "5" }), { _tag: "Added" })
+      })
+  ]
+]
+
+const maxLength = 4
+
+describe("memory", () => {
+  for (const [name, promise] of promises) {
+    it.effect(name, () =>
+      Effect.flatMap(Durable.Durable, (store) =>
+        Effect.andThen(TestClock.setTime(1_000), promise({ store, queue: "{q}", pass: TestClock.adjust("20 millis") }))
+      ).pipe(Effect.provide(Durable.layerMemoryOptions({ maxLength })))
+    )
+  }
+})
+
+const redis = Layer.unwrap(
+  RedisServer.RedisServer.use(({ url }) => Effect.succeed(RedisStreams.layerDurable({ url, maxLength })))
+).pipe(Layer.provideMerge(RedisServer.layer))
+
+it.layer(redis, { excludeTestServices: true })("Redis", (it) => {
+  let queues = 0
+  for (const [name, promise] of promises) {
+    it.effect(name, () =>
+      Effect.flatMap(Durable.Durable, (store) =>
+        promise({ store, queue: `test:{q${++queues}}`, pass: Effect.sleep("10 millis") })
+      )
+    )
+  }
+})
