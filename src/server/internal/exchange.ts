@@ -485,9 +485,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.write("success", payload, false, confirmed, packed ? { packed, seq } : { seq })
   }
 
-  private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
+  private extension(besides?: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
     const { answers, attempt, credit } = this.envelope
-    if (credit === undefined && !answers && !besides.alive && besides.route === undefined) return undefined
+    if (credit === undefined && !answers && !besides?.alive && besides?.route === undefined) return undefined
     const which = attempt > 1 ? { attempt } : undefined
     return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...which, ...besides }
   }
@@ -497,7 +497,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     payload: string,
     final: boolean,
     then: (() => void) | undefined,
-    besides: Partial<Envelope.ReplyExtension> = {}
+    besides?: Partial<Envelope.ReplyExtension>
   ) {
     const { replyTo, link } = this
     if (replyTo === undefined && !(final && this.delivery !== undefined)) return then?.()
@@ -524,22 +524,20 @@ export class Exchange extends TimerWheel.Entry implements Request {
         Envelope.writeErrorPayload({ error: reason.message, reason: Reason.encode(reason), started: "yes" }),
         this.envelope.requestId,
         true,
-        this.extension({})
+        this.extension()
       )
     }
     if (ends && this.delivery !== undefined) return this.delivery.settle(frame, replyTo, then)
     if (replyTo === undefined) return then?.()
     link.outbox.send()
-    const sent: Sent = (error, receivers) => {
-      link.outbox.confirm()
-      if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
-      else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
-        // Its inbox has gone: a stream to nobody must not go on.
-        link.discards.count("NobodyWaits")
-        if (!final) this.cancel()
-      }
-      then?.()
-    }
+    const sent: Sent =
+      final && then === undefined
+        ? link.outbox.sent
+        : (error, receivers) => {
+            // Its inbox has gone: a stream to nobody must not go on.
+            if (link.outbox.left(error, receivers) && !final) this.cancel()
+            then?.()
+          }
     link.transport.send(replyTo, frame, sent, this.envelope.packs)
   }
 }
