@@ -427,7 +427,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return whenEncoded(this.entry.success, value, (encoded) => {
       if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
       try {
-        this.answer("success", stringify(encoded.value, this.entry.success))
+        const { value: json } = encoded
+        if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
+        else this.answer("success", stringify(json, this.entry.success))
       } catch (defect) {
         this.die(Cause.die(defect))
       }
@@ -480,6 +482,13 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.write(status, payload, true, undefined, besides)
   }
 
+  private answerBulky(json: Codec.JsonObject) {
+    if (SchemaCodec.nestsTooDeep(this.entry.success, json, 1)) throw new TooDeep()
+    const frame = Envelope.writeBulkyReply(json, this.envelope.requestId, this.extension())
+    this.answered = true
+    this.post(frame, true, undefined)
+  }
+
   private writeStep(payload: string, packed: boolean, seq: number, confirmed: () => void) {
     if (this.answered || this.stopped) return confirmed()
     this.write("success", payload, false, confirmed, packed ? { packed, seq } : { seq })
@@ -499,9 +508,16 @@ export class Exchange extends TimerWheel.Entry implements Request {
     then: (() => void) | undefined,
     besides?: Partial<Envelope.ReplyExtension>
   ) {
+    if (this.replyTo === undefined && !(final && this.delivery !== undefined)) return then?.()
+    this.post(
+      Envelope.writeReply(status, payload, this.envelope.requestId, final, this.extension(besides)),
+      final,
+      then
+    )
+  }
+
+  private post(frame: string, final: boolean, then: (() => void) | undefined) {
     const { replyTo, link } = this
-    if (replyTo === undefined && !(final && this.delivery !== undefined)) return then?.()
-    let frame = Envelope.writeReply(status, payload, this.envelope.requestId, final, this.extension(besides))
     const { maxFrameBytes } = link.transport.capabilities
     let ends = final
     if (Codec.isLarger(frame, maxFrameBytes)) {
