@@ -17,8 +17,9 @@ export const write = ({ sampled, spanId, traceId }: Tracer.AnySpan): string | un
 
 /** Reads a `traceparent` as a span of somewhere else; nothing if it is none. */
 export const read = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {
-  const [, traceId, spanId, flags] = form.exec(traceparent) ?? []
-  if (traceId === undefined || spanId === undefined || flags === undefined) return Option.none()
+  const found = form.exec(traceparent)
+  if (found === null) return Option.none()
+  const [traceId, spanId, flags] = found.slice(1) as [string, string, string]
   if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return Option.none()
   return Option.some(Tracer.externalSpan({ traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 }))
 }

@@ -1,6 +1,7 @@
 /** Who gets several answers in one frame, on a real wire: those who have said that they take it, and nobody else. */
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Layer, Schema, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import { Action, Caller, Handlers, Service, Transport } from "fiberbus"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
@@ -48,6 +49,24 @@ describe("Packs", () => {
         assert.isTrue(frames.every((frame) => !Array.isArray(frame) || (frame.length > 1 && frame.length <= 64)))
         assert.strictEqual(frames.flat().length, 200)
       }).pipe(Effect.provide(Layer.merge(served, redis)))
+    )
+
+    it.effect("carry requests to a process that says it takes them", () =>
+      Effect.gen(function* () {
+        const { double } = yield* Caller.make(Numbers)
+        const { all, frames } = yield* hear({ _tag: "Pattern", pattern: "numbers.instance:*" }, 201)
+        // Until the process is known.
+        yield* Effect.repeat(double({ n: 1 }), { until: () => frames.length > 0 })
+        const calls = Array.from({ length: 200 }, (_, n) => double({ n }))
+        const answers = yield* Effect.all(calls, { concurrency: "unbounded" })
+        assert.deepStrictEqual(
+          answers,
+          Array.from({ length: 200 }, (_, n) => 2 * n)
+        )
+        yield* all
+        assert.isTrue(frames.some((frame) => Array.isArray(frame)))
+        assert.isTrue(frames.every((frame) => !Array.isArray(frame) || (frame.length > 1 && frame.length <= 64)))
+      }).pipe(Effect.provide(Layer.merge(served, redis)), TestClock.withLive)
     )
 
     it.effect("carry a stream's items in their order", () =>

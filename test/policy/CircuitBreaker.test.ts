@@ -127,6 +127,42 @@ describe("CircuitBreaker", () => {
     assert.sameMembers(counted, ["NoResponders", "Busy", "Draining", "DeadlineExceeded", "RemoteDefect"])
   })
 
+  it("takes an undeclared error for an answer, what is the caller's own matter for none", () => {
+    const outcome = (_tag: string) => CircuitBreaker.outcomeOf({ started: "unknown", reason: { _tag } })
+    assert.deepStrictEqual(outcome("RemoteError"), Breaker.success)
+    for (const tag of ["TransportError", "InvalidPayload", "UnknownAction", "RateLimited", "CircuitOpen"]) {
+      assert.deepStrictEqual(outcome(tag), Breaker.ignored)
+    }
+    assert.deepStrictEqual(outcome("Busy"), Breaker.failure())
+    const asking = (retryAfterMillis: unknown) =>
+      CircuitBreaker.outcomeOf({ started: "no", reason: { _tag: "Busy", retryAfterMillis } })
+    for (const no of [null, "700", {}]) assert.deepStrictEqual(asking(no), Breaker.failure())
+    assert.deepStrictEqual(asking(-700), Breaker.failure({ retryAfter: 0 }))
+  })
+
+  it.effect(
+    "counts failures in a row: an answer between them begins the count anew, what says nothing does not",
+    () => {
+      const { layer } = serving()
+      return Effect.gen(function* () {
+        for (const [between, opens] of [
+          ["well", false],
+          ["declared", false],
+          [1, true]
+        ] as const) {
+          const breaker = yield* CircuitBreaker.make({ failures: 2 })
+          const jobs = yield* Caller.make(Jobs, { policies: [breaker] })
+          const names = yield* Caller.dynamic("jobs", { policies: [breaker] })
+          yield* Effect.exit(jobs.run({ kind: "bug" }))
+          yield* Effect.exit(names.call("run", { kind: between }))
+          yield* Effect.exit(jobs.run({ kind: "bug" }))
+          const exit = yield* Effect.exit(jobs.run({ kind: "well" }))
+          assert.strictEqual(Exit.isFailure(exit), opens, String(between))
+        }
+      }).pipe(Effect.provide(layer))
+    }
+  )
+
   it("stays open for as long as a busy service asks", () => {
     const busy = CircuitBreaker.outcomeOf({ started: "no", reason: new CallError.Busy({ retryAfterMillis: 700 }) })
     assert.deepStrictEqual(busy, Breaker.failure({ retryAfter: 700 }))

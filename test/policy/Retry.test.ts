@@ -1,7 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Layer, Metric, Random, Schedule, Schema, Stream } from "effect"
+import { Clock, Context, Duration, Effect, Exit, Fiber, Layer, Metric, Random, Schedule, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, CallError, Caller, Handlers, Memory, Request, Retry, Service, Transport } from "fiberbus"
+import {
+  Action,
+  CallError,
+  Caller,
+  Deadline,
+  Handlers,
+  Memory,
+  type Policy,
+  Request,
+  Retry,
+  Service,
+  Transport
+} from "fiberbus"
 import { inbox } from "../../src/client/internal/inbox.ts"
 import * as Scripted from "../scripted.ts"
 
@@ -129,6 +141,7 @@ describe("Retry", () => {
     [new CallError.UnknownAction({ action: "x" }), "no", false, false],
     [new CallError.InvalidPayload({ path: [], expected: "" }), "no", false, false],
     [new CallError.PayloadTooLarge({ what: "request", bytes: 2, maxBytes: 1 }), "no", false, false],
+    [new CallError.UnknownReceipt({ id: "" }), "unknown", false, false],
     [new CallError.RemoteDefect({ id: "" }), "yes", false, false],
     [new CallError.RemoteError({ error: "", payload: null }), "yes", false, false],
     [new CallError.ContractMismatch({ part: "success", path: [], expected: "" }), "yes", false, false],
@@ -330,6 +343,167 @@ describe("Retry", () => {
       assert.isAbove(retried.count, 5)
       assert.strictEqual(refused.count, 50)
     }).pipe(Effect.provide(Counting), Effect.provideService(Metric.MetricRegistry, new Map()))
+  })
+
+  describe("around an effect of its own", () => {
+    const failed = (fields: Partial<Policy.Failure> & { readonly asks?: unknown } = {}): Policy.Failure => ({
+      started: fields.started ?? "no",
+      reason: fields.reason ?? { _tag: "Busy", retryAfterMillis: fields.asks }
+    })
+
+    /** Ends each attempt with the next of the failures, the last of them for ever. */
+    const attempting = (policy: Policy.Policy, failures: ReadonlyArray<Policy.Failure>, idempotent = false) => {
+      const at: Array<number> = []
+      const attempt = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.fail(failures[Math.min(at.push(now), failures.length) - 1]!)
+      )
+      const subject: Policy.Subject<Policy.Failure> = {
+        service: "jobs",
+        action: "run",
+        kind: "call",
+        idempotent,
+        annotations: Context.empty(),
+        refuse: () => Effect.die("unused"),
+        failureOf: (failure) => failure
+      }
+      return { at, call: policy(attempt, subject) }
+    }
+
+    const count = (metric: typeof Retry.retries, attributes: Record<string, string>) =>
+      Metric.value(Metric.withAttributes(metric, { service: "jobs", ...attributes }))
+
+    const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.provideService(effect, Metric.MetricRegistry, new Map())
+
+    /** For so long, on a clock that moves. */
+    const passing = <A, E, R>(millis: number, call: Effect.Effect<A, E, R>) =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.exit(call), { startImmediately: true })
+        yield* TestClock.adjust(millis)
+        return fiber.pollUnsafe() === undefined ? undefined : yield* Fiber.join(fiber)
+      })
+
+    it.effect("has ten retries in one go, and one for ten calls from then on, where nothing else is said", () =>
+      Effect.gen(function* () {
+        const policy = every(0)
+        const attempts = (calls: number) =>
+          Effect.gen(function* () {
+            const { at, call } = attempting(policy, [failed()])
+            for (let i = 0; i < calls; i++) yield* passing(0, call)
+            return at.length
+          })
+        assert.strictEqual(yield* attempts(1), 1 + 10)
+        assert.strictEqual(yield* attempts(9), 9)
+        assert.strictEqual(yield* attempts(1), 1 + 1)
+        assert.strictEqual(yield* attempts(30), 30 + 3)
+        // It saves up no more than it began with.
+        yield* Effect.forEach(Array.from({ length: 500 }), () =>
+          policy(Effect.void, { failureOf: () => undefined } as unknown as Policy.Subject<never>)
+        )
+        assert.strictEqual(yield* attempts(1), 1 + 10)
+      })
+    )
+
+    it.effect("counts its attempts by the reason before, and what it did not do by what was exhausted", () =>
+      counted(
+        Effect.gen(function* () {
+          const once = Retry.policy({ schedule: Schedule.recurs(1) })
+          yield* passing(0, attempting(once, [failed()]).call)
+          const late = attempting(every(10), [failed()]).call
+          yield* passing(10, Effect.provideService(late, Deadline.Deadline, yield* deadlineIn(10)))
+          const poor = Retry.policy({ schedule: Schedule.spaced(0), budget: { reserve: 0 } })
+          yield* passing(0, attempting(poor, [failed()]).call)
+          assert.deepStrictEqual(yield* count(Retry.retries, { reason: "Busy" }), { count: 1, incremental: true })
+          for (const why of ["schedule", "deadline", "budget"]) {
+            assert.deepStrictEqual(yield* count(Retry.refused, { why }), { count: 1, incremental: true }, why)
+          }
+          assert.deepStrictEqual(
+            [Retry.retries.id, Retry.refused.id],
+            ["fiberbus_retries_total", "fiberbus_retries_refused_total"]
+          )
+        })
+      )
+    )
+
+    const deadlineIn = (millis: number) =>
+      Effect.map(
+        Clock.clockWith((clock) => Effect.succeed(clock.monotonicTimeNanosUnsafe())),
+        (nanos) => Number(nanos) / 1_000_000 + millis
+      )
+
+    it.effect("adds to its own wait what the service asks for, where that is a time", () =>
+      Effect.gen(function* () {
+        for (const [asks, wait] of [
+          [undefined, 10],
+          [0, 10],
+          [-5, 10],
+          [Number.NEGATIVE_INFINITY, 10],
+          [Number.NaN, 10],
+          ["90", 10],
+          [null, 10],
+          [90, 100]
+        ]) {
+          const { at, call } = attempting(Retry.policy({ schedule: Schedule.spaced(10) }), [failed({ asks })])
+          const before = yield* Clock.currentTimeMillis
+          yield* passing(150, call)
+          assert.strictEqual(at[1]! - before, wait, String(asks))
+        }
+      })
+    )
+
+    it.effect("tries again in time that is left, not in the last moment", () =>
+      Effect.gen(function* () {
+        for (const [left, attempts] of [
+          [-1, 1],
+          [0, 1],
+          [10, 1],
+          [11, 2]
+        ] as const) {
+          const { at, call } = attempting(every(10), [failed()])
+          const exit = yield* passing(50, Effect.provideService(call, Deadline.Deadline, yield* deadlineIn(left)))
+          assert.lengthOf(at, attempts, `${left}`)
+          assert.deepStrictEqual(exit, Exit.fail(failed()))
+        }
+      })
+    )
+
+    it.effect("ends at its deadline for any schedule, and counts no retry that had no time", () =>
+      counted(
+        Effect.gen(function* () {
+          const { at, call } = attempting(Retry.policy({ schedule: Schedule.recurs(0) }), [failed()])
+          yield* passing(0, Effect.provideService(call, Deadline.Deadline, yield* deadlineIn(0)))
+          assert.lengthOf(at, 1)
+          assert.strictEqual((yield* count(Retry.refused, { why: "schedule" })).count, 0)
+        })
+      )
+    )
+
+    it.effect("waits on for the answer to an attempt that has begun, and not for one that has not", () =>
+      Effect.gen(function* () {
+        const none = Retry.policy({ schedule: Schedule.recurs(0) })
+        const late = (started: Policy.Failure["started"]) => failed({ started, reason: { _tag: "DeadlineExceeded" } })
+        for (const started of ["yes", "unknown"] as const) {
+          assert.isUndefined(yield* passing(10_000, attempting(none, [late(started)], true).call))
+        }
+        assert.deepStrictEqual(yield* passing(0, attempting(none, [late("no")], true).call), Exit.fail(late("no")))
+        const lost = failed({ started: "unknown", reason: { _tag: "ConnectionLost" } })
+        assert.deepStrictEqual(yield* passing(0, attempting(none, [lost], true).call), Exit.fail(lost))
+      })
+    )
+
+    it.effect("gives attempts a time of their own only where it is told to, and only to what may be repeated", () =>
+      Effect.gen(function* () {
+        const patience = (options: Retry.Options, subject: Partial<Policy.Subject<never>>) =>
+          Retry.policy(options)(
+            Effect.map(Effect.context<never>(), (context) => Context.get(context, Deadline.AttemptTimeout)),
+            { kind: "call", idempotent: true, ...subject } as Policy.Subject<never>
+          )
+        assert.strictEqual(yield* patience({ attemptTimeout: "2 seconds" }, {}), 2_000)
+        assert.isUndefined(yield* patience({ attemptTimeout: "2 seconds" }, { idempotent: false }))
+        assert.isUndefined(yield* patience({ attemptTimeout: "2 seconds" }, { kind: "stream" }))
+        assert.strictEqual(yield* Effect.provideService(patience({}, {}), Deadline.AttemptTimeout, 7), 7)
+      })
+    )
   })
 
   it.effect("waits by default any time up to 50 ms, doubling to 2 seconds", () =>

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -140,7 +141,9 @@ describe("TimerWheel", () => {
     })
   )
 
-  it.effect("expires the others when the end of one throws", () =>
+  const logged: Array<string> = []
+
+  it.effect("expires the others when the end of one throws, and logs what was thrown", () =>
     Effect.gen(function* () {
       const wheel = yield* TimerWheel.make
       const entries = [1, 2, 3, 4].map((n) =>
@@ -152,7 +155,9 @@ describe("TimerWheel", () => {
       yield* TestClock.adjust(100)
       for (const entry of [...entries, last]) assert.lengthOf(entry.expired, 1)
       assert.strictEqual(wheel.size(), 0)
-    }).pipe(Effect.provide(Logger.layer([])))
+      assert.strictEqual(logged.length, 2)
+      for (const text of logged) assert.include(text, "an end that throws")
+    }).pipe(Effect.provide(Logger.layer([Logger.make(({ cause }) => void logged.push(Cause.pretty(cause)))])))
   )
 
   it.effect("takes an entry again that has expired or was removed", () =>

@@ -32,6 +32,9 @@ const setUp = Effect.fnUntraced(function* (options: RedisPubSub.Options = short,
   return { redis, near, far, here, there, account }
 })
 
+/** Takes no frames that are large enough for packs: each request and each answer is a PUBLISH. */
+const alone: RedisPubSub.Options = { ...short, maxFrameBytes: 32_767 }
+
 /** Waits until both have noticed a loss and are back. */
 const lostAndBack = Effect.fnUntraced(function* (...transports: ReadonlyArray<Transport.Transport["Service"]>) {
   const before = transports.map(({ state }) => state.gaps)
@@ -154,7 +157,7 @@ describe("a cut at an exact place", () => {
     test(
       `the fifth of ten requests is ${when}: ${runs} run, once, and none is sent again`,
       Effect.gen(function* () {
-        const { near, here, account } = yield* setUp()
+        const { near, here, account } = yield* setUp(alone)
         const before = account.balance([]).runs
         const cut = yield* near.cutAt({ command: "PUBLISH", count: 5, when })
         const ended = yield* Effect.forkChild(account.calls(10, { millis: 100, timeout: 2000 }), {
@@ -184,7 +187,7 @@ describe("a cut at an exact place", () => {
     test(
       `the fifth of ten answers is ${when}: all run once, and ${lost} callers learn by their deadline`,
       Effect.gen(function* () {
-        const { far, there, account } = yield* setUp()
+        const { far, there, account } = yield* setUp(alone)
         const cut = yield* far.cutAt({ command: "PUBLISH", count: 5, when })
         const ended = yield* Effect.forkChild(account.calls(10, { timeout: 1000 }), { startImmediately: true })
         yield* cut

@@ -8,6 +8,7 @@ describe("Channels", () => {
     assert.strictEqual(Channels.service("", "math"), "math")
     assert.strictEqual(Channels.unaddressed("", "math"), "math.responses")
     assert.strictEqual(Channels.topic("", "user_events"), "user_events")
+    assert.strictEqual(Channels.instance("", "math", "1f"), "math.instance:1f")
     assert.match(Channels.inbox(""), /^caller:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
   })
 
@@ -16,6 +17,7 @@ describe("Channels", () => {
     for (const channel of [
       Channels.service(prefix, "math"),
       Channels.unaddressed(prefix, "math"),
+      Channels.instance(prefix, "math", "1f"),
       Channels.topic(prefix, "user_events"),
       Channels.inboxPrefix(prefix),
       Channels.inbox(prefix)

@@ -196,6 +196,17 @@ describe("Codec", () => {
       assert.isUndefined(reasonOf(`{"a":[${"[],{},".repeat(10_000)}1]}`))
     })
 
+    it("of the deepest part alone, whatever stands beside it", () => {
+      for (const [open, close] of [
+        ["[", "]"],
+        ['{"a":', "}"]
+      ] as const) {
+        const deepest = `${open.repeat(63)}1${close.repeat(63)}`
+        assert.isUndefined(reasonOf(`{"x":[],"y":${deepest},"z":{"n":[]}}`))
+        assert.strictEqual(reasonOf(`{"x":[],"y":[${deepest}],"z":{"n":[]}}`), "TooDeep")
+      }
+    })
+
     it("in text that a payload holds as well", () => {
       assert.instanceOf(Codec.parseText("[".repeat(65) + "]".repeat(65)), Codec.Malformed)
       assert.isArray(Codec.parseText("[".repeat(64) + "]".repeat(64)))
@@ -207,6 +218,57 @@ describe("Codec", () => {
       const walk = (value: unknown): number => (Array.isArray(value) ? 1 + walk(value[0]) : 0)
       assert.throws(() => walk(unguarded.a), RangeError)
       assert.strictEqual(reasonOf(frame), "TooDeep")
+    })
+  })
+
+  describe("tells whether a value nests deeper than 64", () => {
+    const wrap = (value: unknown, depth: number, around: (inner: unknown) => unknown) => {
+      for (let i = 0; i < depth; i++) value = around(value)
+      return value
+    }
+    for (const [what, around] of [
+      ["arrays", (inner: unknown) => [1, null, "x", inner]],
+      ["objects", (inner: unknown) => ({ a: 1, b: null, c: "x", inner })]
+    ] as const) {
+      it(`of ${what}`, () => {
+        assert.isFalse(Codec.nestsTooDeep(wrap(1, 64, around)))
+        assert.isFalse(Codec.nestsTooDeep(wrap(null, 64, around)))
+        assert.isTrue(Codec.nestsTooDeep(wrap([], 64, around)))
+        assert.isTrue(Codec.nestsTooDeep(wrap({}, 64, around)))
+        assert.isFalse(Codec.nestsTooDeep(wrap(1, 63, around), 1))
+        assert.isTrue(Codec.nestsTooDeep(wrap({}, 63, around), 1))
+      })
+    }
+
+    it("as the text of it would", () => {
+      for (const depth of [1, 63, 64, 65, 66]) {
+        const value = wrap(1, depth, (inner) => [inner])
+        assert.strictEqual(Codec.nestsTooDeep(value), Codec.isTooDeep(JSON.stringify(value)), `${depth}`)
+      }
+    })
+
+    it("of what is no object: never", () => {
+      for (const value of [undefined, null, 0, "[".repeat(100), true, () => 1]) {
+        assert.isFalse(Codec.nestsTooDeep(value))
+        assert.isFalse(Codec.nestsTooDeep(value, Codec.maxDepth))
+      }
+      for (const value of [[], {}]) {
+        assert.isFalse(Codec.nestsTooDeep(value, Codec.maxDepth - 1))
+        assert.isTrue(Codec.nestsTooDeep(value, Codec.maxDepth))
+      }
+    })
+
+    it("of a cycle: always", () => {
+      const cycle: Record<string, unknown> = {}
+      cycle["again"] = [cycle]
+      assert.isTrue(Codec.nestsTooDeep(cycle))
+    })
+
+    it("of any one of its parts, the others being flat", () => {
+      const deep = wrap(1, 64, (inner) => [inner])
+      assert.isTrue(Codec.nestsTooDeep([[], deep, {}]))
+      assert.isTrue(Codec.nestsTooDeep({ a: [], deep, z: {} }))
+      assert.isFalse(Codec.nestsTooDeep(Array.from({ length: 1_000 }, () => [[{}]])))
     })
   })
 
@@ -269,6 +331,12 @@ describe("Codec", () => {
         }
       })
     }
+
+    it("takes no other word of their length for one of them", () => {
+      for (const word of ["Nan", "Nil", "INF", "Infinite", "-Infinite", "-NaN"]) {
+        assert.strictEqual(reasonOf(`{"a":${word},"b":NaN,"c":Infinity}`), "NotJson", word)
+      }
+    })
 
     it("keeps __proto__ as data on the lenient way too", () => {
       const read = Codec.parse('{"__proto__":{"a":NaN}}', limit) as Codec.JsonObject

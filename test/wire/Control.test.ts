@@ -42,6 +42,47 @@ describe("Control", () => {
     assert.isUndefined(Control.read({ reply_to: value === "text" ? 1 : [value], fiberbus: { v: 1, cancel: "r" } }))
   })
 
+  it("is written as docs/wire.md has it", () => {
+    const about = { replyTo: "caller:1", requestId: "r-1", by: "1f" }
+    for (const [control, message] of [
+      [
+        { ...about, by: undefined, _tag: "Cancel" },
+        { reply_to: "caller:1", fiberbus: { v: 1, cancel: "r-1" } }
+      ],
+      [
+        { ...about, _tag: "Cancel" },
+        { reply_to: "caller:1", fiberbus: { v: 1, cancel: "r-1", by: "1f" } }
+      ],
+      [
+        { ...about, _tag: "Credit", until: 8 },
+        { reply_to: "caller:1", fiberbus: { v: 1, credit: "r-1", by: "1f", until: 8 } }
+      ],
+      [
+        { ...about, _tag: "Answer", ask: 2, answer: { json: [1] } },
+        { reply_to: "caller:1", payload: [1], fiberbus: { v: 1, answer: "r-1", by: "1f", ask: 2 } }
+      ],
+      [
+        { ...about, _tag: "Answer", ask: 2, answer: { declined: "no" } },
+        { reply_to: "caller:1", fiberbus: { v: 1, answer: "r-1", by: "1f", ask: 2, declined: "no" } }
+      ]
+    ] as const) {
+      assert.deepStrictEqual(parse(Control.write(control)), message as unknown as Codec.JsonObject)
+    }
+  })
+
+  it("is of version 1, for all or for a process that is named", () => {
+    const read = (fiberbus: unknown) => Control.read({ reply_to: "caller:1", fiberbus })
+    assert.deepStrictEqual(read({ v: 1, cancel: "r-1", by: "1f" }), { ...about, _tag: "Cancel", by: "1f" })
+    for (const v of [undefined, null, 0, 2, "1", true]) assert.isUndefined(read({ v, cancel: "r-1" }))
+    for (const by of [null, 0, true, ["1f"], {}]) {
+      assert.isUndefined(read({ v: 1, cancel: "r-1", by }))
+      assert.isUndefined(read({ v: 1, credit: "r-1", until: 1, by }))
+    }
+    // A text has fields as well.
+    assert.isUndefined(read("fiberbus"))
+    assert.isUndefined(Control.read({ fiberbus: { v: 1, cancel: "r-1" } }))
+  })
+
   it("cuts a long reason", () => {
     const frame = Control.write({
       ...about,

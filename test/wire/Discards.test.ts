@@ -87,12 +87,29 @@ describe("Discards", () => {
       const discards = yield* Discards.make("here")
       for (let i = 0; i < 3; i++) discards.count("NotJson")
       discards.count("TooDeep")
+      assert.strictEqual(Discards.discarded.id, "fiberbus_discarded_total")
+      assert.strictEqual((yield* Metric.MetricRegistry).size, 2)
+      assert.isTrue((yield* Metric.value(Discards.discarded)).incremental)
       const value = (where: string, reason: string) =>
         Effect.map(Metric.value(Metric.withAttributes(Discards.discarded, { where, reason })), ({ count }) => count)
       assert.strictEqual(yield* value("here", "NotJson"), 3)
       assert.strictEqual(yield* value("here", "TooDeep"), 1)
       assert.strictEqual(yield* value("there", "NotJson"), 0)
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("is quiet at its end where it has said everything", () =>
+    Effect.gen(function* () {
+      const lines = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { discards, lines } = yield* make
+          discards.note("NotJson")
+          discards.count("LateReply")
+          return lines
+        })
+      )
+      assert.strictEqual(lines.length, 1)
+    })
   )
 
   it.effect("keeps two places apart", () =>

@@ -49,6 +49,31 @@ describe("Envelope", () => {
       )
     })
 
+    it("is written as docs/wire.md has it, alike on the short way and on the long one", () => {
+      const head = Envelope.requestHead({ action: "a", service: "s" })
+      assert.strictEqual(head, '{"action":"a","service":"s"')
+      const withReplyTo = Envelope.requestHead({ action: "a", service: "s", replyTo: "c" })
+      assert.strictEqual(withReplyTo, '{"action":"a","service":"s","reply_to":"c"')
+      for (const [extension, json] of [
+        [{ v: 1, timeout_ms: 5 }, '{"v":1,"timeout_ms":5}'],
+        [{ v: 1, timeout_ms: 5, traceparent: '0"' }, '{"v":1,"timeout_ms":5,"traceparent":"0\\""}'],
+        [{ v: 1, timeout_ms: 5, headers: { a: "b" } }, '{"v":1,"timeout_ms":5,"headers":{"a":"b"}}'],
+        [{ v: 1, timeout_ms: 5, attempt: 2 }, '{"v":1,"timeout_ms":5,"attempt":2}'],
+        [{ v: 1, timeout_ms: 5, credit: 3 }, '{"v":1,"timeout_ms":5,"credit":3}'],
+        [{ v: 1, timeout_ms: 5, answers: true }, '{"v":1,"timeout_ms":5,"answers":true}'],
+        [{ v: 1, timeout_ms: 5, route: 2 }, '{"v":1,"timeout_ms":5,"route":2}'],
+        [{ v: 1, timeout_ms: 5, id: "m" }, '{"v":1,"timeout_ms":5,"id":"m"}'],
+        [{ v: 1, timeout_ms: 5, packs: 8 }, '{"v":1,"timeout_ms":5,"packs":8}'],
+        [{ v: 1, traceparent: "0" }, '{"v":1,"traceparent":"0"}'],
+        [{ v: 1 }, '{"v":1}']
+      ] as const) {
+        assert.strictEqual(
+          Envelope.writeRequest(head, "i", 1, extension),
+          `${head},"payload":1,"request_id":"i","fiberbus":${json}}`
+        )
+      }
+    })
+
     it("escapes what the head is made of", () => {
       const evil = '","reply_to":"victim","x":"\u0000\n'
       const head = Envelope.requestHead({ action: evil, service: evil, replyTo: evil })
@@ -105,7 +130,11 @@ describe("Envelope", () => {
       assert.isNull(request({}).requestId)
       const max = Envelope.maxIdLength
       assert.strictEqual(request({ request_id: "x".repeat(max) }).requestId, "x".repeat(max))
-      for (const request_id of ["x".repeat(max + 1), Array.from({ length: max }, () => 1), { k: "x".repeat(max) }]) {
+      // Of JSON the text counts.
+      const longest = { k: "x".repeat(max - '{"k":""}'.length) }
+      assert.strictEqual(request({ request_id: longest }).requestId, longest)
+      const tooLong = { k: `${longest.k}x` }
+      for (const request_id of ["x".repeat(max + 1), Array.from({ length: max }, () => 1), tooLong]) {
         assert.strictEqual(Envelope.readRequest({ action: "a", request_id }), "IdTooLong")
       }
     })
@@ -135,7 +164,9 @@ describe("Envelope", () => {
     it("without a payload it is an empty object, or the fields beside it in a one-way message", () => {
       const beside = { key: "k", level: 1, service: "s", request_id: "i", fiberbus: { v: 1 } }
       assert.deepStrictEqual(request({ ...beside, reply_to: "c" }).payload, {})
-      assert.deepStrictEqual(request(beside).payload, { key: "k", level: 1 })
+      for (const reply_to of [undefined, null, ""]) {
+        assert.deepStrictEqual(request({ ...beside, reply_to }).payload, { key: "k", level: 1 })
+      }
       assert.deepStrictEqual(request({}).payload, {})
       const odd = request(parse('{"action":"a","__proto__":{"x":1},"then":2}')).payload as object
       assert.deepStrictEqual(Object.keys(odd), ["__proto__", "then"])
@@ -167,6 +198,32 @@ describe("Envelope", () => {
       assert.strictEqual(Envelope.readBroadcast({ reply_to: 1 }).attempt, 1)
     })
 
+    it("tells of the caller's span, in any words that are text", () => {
+      const traceparent = "anything"
+      assert.strictEqual(request({ fiberbus: { v: 1, traceparent } }).traceparent, traceparent)
+      for (const other of [undefined, null, 0, true, [], {}]) {
+        assert.isUndefined(request({ fiberbus: { v: 1, traceparent: other } }).traceparent)
+      }
+    })
+
+    it("tells how many steps there is room for, where a time is told as well", () => {
+      for (const credit of [1, 256]) {
+        assert.strictEqual(request({ fiberbus: { v: 1, timeout_ms: 5, credit } }).credit, credit)
+        assert.isUndefined(request({ fiberbus: { v: 1, credit } }).credit)
+      }
+      for (const credit of [undefined, null, 0, -1, 1.5, "2", true]) {
+        assert.isUndefined(request({ fiberbus: { v: 1, timeout_ms: 5, credit } }).credit)
+      }
+    })
+
+    it("tells whether questions are answered: only by true", () => {
+      assert.isTrue(request({ fiberbus: { v: 1, answers: true } }).answers)
+      for (const answers of [undefined, null, false, 1, "true", {}]) {
+        assert.isFalse(request({ fiberbus: { v: 1, answers } }).answers)
+      }
+      assert.isFalse(request({}).answers)
+    })
+
     it("is ignored where it is anything else", () => {
       const others = [null, 1, "x", true, [], [1], {}, { v: 2, timeout_ms: 5 }, { v: "1" }, { timeout_ms: 5 }]
       for (const other of others) assert.deepStrictEqual(read(other), none)
@@ -192,7 +249,24 @@ describe("Envelope", () => {
       for (const fields of [{ reply_to: 5 }, { reply_to: "c", request_id: "x".repeat(257) }]) {
         const raw = { n: 1, payload: 2, ...fields }
         const read = Envelope.readBroadcast(raw)
-        assert.deepStrictEqual([read.payload, read.replyTo, read.requestId, read.raw], [2, undefined, null, raw])
+        assert.strictEqual(read.raw, raw)
+        assert.deepStrictEqual({ ...read.headers }, {})
+        assert.deepInclude(read, {
+          action: "",
+          payload: 2,
+          replyTo: undefined,
+          requestId: null,
+          timeoutMillis: undefined,
+          attempt: 1,
+          traceparent: undefined,
+          credit: undefined,
+          answers: false,
+          packs: false,
+          route: 1,
+          oneWayId: undefined
+        })
+        // It is no one-way message, whose fields would be its payload.
+        assert.deepStrictEqual(Envelope.readBroadcast({ n: 1, ...fields }).payload, {})
       }
     })
   })
@@ -219,6 +293,62 @@ describe("Envelope", () => {
     it("is valid JSON with exactly Daebus' four fields", () => {
       const frame = Envelope.writeReply("success", "null", null, true)
       assert.strictEqual(frame, '{"status":"success","payload":null,"request_id":null,"final":true}')
+    })
+
+    it("carries what a fiberbus service says besides", () => {
+      const said = { v: 1, by: "1f-A_9", seq: 0 } as const
+      const bare = { packed: undefined, ask: undefined, alive: undefined, attempt: undefined, route: undefined }
+      for (const [extension, json] of [
+        [said, '{"v":1,"by":"1f-A_9","seq":0}'],
+        [{ ...said, seq: 3, packed: true }, '{"v":1,"by":"1f-A_9","seq":3,"packed":true}'],
+        [{ ...said, ask: { id: 0, name: "sure" } }, '{"v":1,"by":"1f-A_9","seq":0,"ask":{"id":0,"name":"sure"}}'],
+        [{ ...said, alive: true, attempt: 2 }, '{"v":1,"by":"1f-A_9","seq":0,"alive":true,"attempt":2}']
+      ] as ReadonlyArray<readonly [Envelope.ReplyExtension, string]>) {
+        const frame = Envelope.writeReply("success", "1", "r", false, extension)
+        assert.strictEqual(frame, `{"status":"success","payload":1,"request_id":"r","final":false,"fiberbus":${json}}`)
+        assert.deepStrictEqual(Envelope.readReply(parse(frame)).extension, { ...bare, ...extension })
+      }
+    })
+
+    it("is read without it where it does not fit, and without those of its parts that don't", () => {
+      const read = (fiberbus: unknown) => Envelope.readReply({ fiberbus }).extension
+      const said = { v: 1, by: "x", seq: 1 } as const
+      const bare = {
+        ...said,
+        packed: undefined,
+        ask: undefined,
+        alive: undefined,
+        attempt: undefined,
+        route: undefined
+      }
+      for (const other of [
+        undefined,
+        null,
+        "text",
+        1,
+        [],
+        { ...said, v: 2 },
+        { by: "x", seq: 1 },
+        ...[undefined, 1, "", "a b", "a:b", " x", "x\n", "x".repeat(65), ["x"]].map((by) => ({ ...said, by })),
+        ...[undefined, null, -1, 0.5, "1"].map((seq) => ({ ...said, seq }))
+      ]) {
+        assert.isUndefined(read(other), JSON.stringify(other))
+      }
+      assert.strictEqual(read({ ...said, by: "x".repeat(64) })?.by, "x".repeat(64))
+      for (const not of [undefined, null, false, 1, "true", {}, []]) {
+        assert.deepStrictEqual(read({ ...said, packed: not, alive: not, ask: not }), bare)
+      }
+      for (const not of [0, -1, 1.5, "2"]) assert.deepStrictEqual(read({ ...said, attempt: not, route: not }), bare)
+      for (const ask of [
+        "text",
+        { id: -1, name: "n" },
+        { id: 0.5, name: "n" },
+        { id: 0 },
+        { name: "n" },
+        { id: 0, name: 1 }
+      ]) {
+        assert.deepStrictEqual(read({ ...said, ask }), bare)
+      }
     })
 
     it("is final by Python's truth", () => {
@@ -290,6 +420,8 @@ describe("Envelope", () => {
       }
       const fitting = "x".repeat(Envelope.maxErrorLength)
       assert.strictEqual(Envelope.cut(fitting), fitting)
+      assert.strictEqual(Envelope.cut("abcd", 4), "abcd")
+      assert.strictEqual(Envelope.cut("abcde", 4), "abc…")
       assert.strictEqual(JSON.parse(Envelope.writeErrorPayload({ error: fitting })).error, fitting)
     })
 

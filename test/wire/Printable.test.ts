@@ -47,6 +47,28 @@ describe("Printable", () => {
     })
   )
 
+  it("leaves what is safe as it is, and tells the rest by its numbers", () => {
+    assert.strictEqual(Printable.line('é 👩‍👧 "x"\\'), 'é 👩‍👧 "x"\\')
+    assert.strictEqual(Printable.line("a\u001b[2J\u{e0041}\n"), "a\\u001b[2J\\udb40\\udc41\\u000a")
+    for (const text of ["word", "é-👩‍👧", "a:b"]) assert.strictEqual(Printable.word(text), text)
+    for (const [text, word] of [
+      ["", '""'],
+      ["two words", '"two words"'],
+      ['a"b', '"a\\"b"'],
+      ["a\nb", '"a\\nb"'],
+      ["a\u202eb", '"a\\u202eb"']
+    ] as const) {
+      assert.strictEqual(Printable.word(text), word)
+    }
+  })
+
+  it("writes compact JSON, or indented by two spaces, and null for what is none", () => {
+    const value = { a: [1, "\u009b"], b: {} }
+    assert.strictEqual(Printable.json(value), '{"a":[1,"\\u009b"],"b":{}}')
+    assert.strictEqual(Printable.json(value, true), '{\n  "a": [\n    1,\n    "\\u009b"\n  ],\n  "b": {}\n}')
+    for (const none of [undefined, Number.NaN, () => 1]) assert.strictEqual(Printable.json(none), "null")
+  })
+
   it("cuts by characters, never through one", () => {
     assert.strictEqual(Printable.cut("abcdef", 4), "abc…")
     assert.strictEqual(Printable.cut("abcd", 4), "abcd")
@@ -58,6 +80,8 @@ describe("Printable", () => {
   it("hides credentials, also those with an @ or a slash inside", () => {
     assert.strictEqual(Printable.withoutSecrets("to redis://u:p@ss/w@h:1 now"), "to redis://***@h:1 now")
     assert.strictEqual(Printable.withoutSecrets("redis://h:1"), "redis://h:1")
+    assert.strictEqual(Printable.withoutSecrets("a://u@h \n\t b://v@i"), "a://***@h \n\t b://***@i")
+    assert.strictEqual(Printable.withoutSecrets("u@x://h"), "u@x://h")
     assert.strictEqual(Printable.withoutSecrets("a@b  c://d\n"), "a@b  c://d\n")
   })
 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Schema, Tracer } from "effect"
+import { Context, Effect, Option, Schema, Tracer } from "effect"
 import * as TraceContext from "../../src/wire/TraceContext.ts"
 
 const hex = (length: number) => Schema.String.check(Schema.isPattern(new RegExp(`^[0-9a-f]{${length}}$`)))
@@ -23,6 +23,7 @@ describe("TraceContext", () => {
       "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
       "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
       "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+      "x00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
       `00-${"a".repeat(100_000)}`
     ]) {
       assert.isTrue(Option.isNone(TraceContext.read(text)), text.slice(0, 60))
@@ -40,5 +41,29 @@ describe("TraceContext", () => {
       ),
       "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     )
+  })
+
+  it("passes on the nearest span that does not hide itself", () => {
+    const hidden = Context.make(Tracer.DisablePropagation, true)
+    const shown = Context.empty()
+    const span = (parent: Tracer.AnySpan | undefined, annotations: Context.Context<never>) =>
+      new Tracer.NativeSpan({
+        name: "span",
+        parent: Option.fromUndefinedOr(parent),
+        annotations,
+        links: [],
+        startTime: 0n,
+        kind: "internal",
+        sampled: true
+      })
+    const root = span(undefined, shown)
+    assert.strictEqual(TraceContext.propagated(root), root)
+    assert.strictEqual(TraceContext.propagated(span(span(root, hidden), hidden)), root)
+    assert.isUndefined(TraceContext.propagated(span(undefined, hidden)))
+    assert.isUndefined(TraceContext.propagated(undefined))
+    const external = { traceId: "1", spanId: "2" }
+    const elsewhere = Tracer.externalSpan(external)
+    assert.strictEqual(TraceContext.propagated(span(elsewhere, hidden)), elsewhere)
+    assert.isUndefined(TraceContext.propagated(Tracer.externalSpan({ ...external, annotations: hidden })))
   })
 })

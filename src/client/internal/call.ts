@@ -3,7 +3,9 @@ import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Stream from "effect/Stream"
+import type { Sent } from "../../transport/Transport.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
 import type { CallError } from "../CallError.ts"
 import * as Answers from "./answers.ts"
 import * as Flow from "./flow.ts"
@@ -78,8 +80,8 @@ const sending = (method: Method, json: unknown, settings: Settings) =>
     const frame = write(method, method.headOfSend, undefined, json, { ...settings, id: randomUUID() })
     if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
     const { capabilities } = inbox.transport
-    const sendTo = (target: Instance | undefined) =>
-      inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, (error, receivers) => {
+    const sendTo = (target: Instance | undefined): void => {
+      const sent: Sent = (error, receivers) => {
         if (error !== undefined) return resume(Effect.fail(failure(method, reasonOf(error), error.sent)))
         if (target === undefined || receivers > 0 || capabilities.receivers !== "exact") {
           return resume(Effect.succeed(receivers))
@@ -88,7 +90,9 @@ const sending = (method: Method, json: unknown, settings: Settings) =>
         members!.router.gone(target)
         if (instance !== undefined) return resume(Effect.succeed(receivers))
         sendTo(members!.pick(choose, key, undefined))
-      })
+      }
+      inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, sent, Pack.isTaken(target?.pack))
+    }
     sendTo(instance === undefined ? members?.pick(choose, key, undefined) : members?.find(instance))
   })
 

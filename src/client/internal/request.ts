@@ -3,10 +3,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { Deadline } from "../../policy/Deadline.ts"
-import type { TransportError } from "../../transport/Transport.ts"
+import type { Sent, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import type { CallError, CallErrorReason } from "../CallError.ts"
@@ -95,15 +96,19 @@ export const begin = (call: Call, json: unknown, settings: Settings) => {
 /** Sends the request of a call with so much of its time left: to one process of the service, or to all of them while none is known. */
 export const transmit = (call: Call, timeoutMillis: number) => {
   const { json, method } = call
-  const settings = { ...call.settings!, timeoutMillis, route: call.route }
+  const said = call.settings!
+  const settings =
+    call.route === 1 && said.timeoutMillis === timeoutMillis ? said : { ...said, timeoutMillis, route: call.route }
   const frame = write(method, method.headOfCall, call, json, settings)
   if (typeof frame === "string") {
     const target = call.choose()
     const { route } = call
-    return method.inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, (error, receivers) => {
+    const sent: Sent = (error, receivers) => {
       // The answer may have come before, and have sent it elsewhere.
       if (call.route === route) call.onSent(error, receivers)
-    })
+    }
+    const channel = target?.channel ?? channelOf(method, settings)
+    return method.inbox.transport.send(channel, frame, sent, Pack.isTaken(target?.pack))
   }
   method.inbox.leave(call)
   call.failWith(frame, "no")

@@ -6,11 +6,12 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type { SchemaError } from "effect/Schema"
 import * as Schema from "effect/Schema"
-import { TransportError } from "../../transport/Transport.ts"
+import { type Sent, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Control from "../../wire/Control.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Pack from "../../wire/Pack.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import type { CallErrorReason } from "../CallError.ts"
@@ -77,10 +78,12 @@ export abstract class Call extends Pending {
     if (Codec.isLarger(frame, capabilities.maxFrameBytes)) return false
     if (by === undefined) send(channel, frame, ignoreSent)
     else {
-      send(Channels.instance(prefix, service, by), frame, (error, receivers) => {
+      const sent: Sent = (error, receivers) => {
         if (error === undefined && receivers === 0 && capabilities.receivers === "exact" && by === this.by)
           this.onGone()
-      })
+      }
+      const takes = Pack.isTaken(this.method.members?.find(by)?.pack)
+      send(Channels.instance(prefix, service, by), frame, sent, takes)
     }
     return true
   }

@@ -2,6 +2,7 @@
 import type * as Random from "effect/Random"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as Channels from "../../wire/Channels.ts"
+import * as Pack from "../../wire/Pack.ts"
 import * as Presence from "../../wire/Presence.ts"
 import type { Link } from "./exchange.ts"
 
@@ -57,7 +58,9 @@ export class Announcer extends TimerWheel.Entry {
   }
 
   private changed() {
-    this.frame = Presence.write({ _tag: "Here", by: this.link.instance, actions: [...this.actions.keys()] })
+    const { instance, transport } = this.link
+    const pack = transport.capabilities.packs ? Pack.maxCount : undefined
+    this.frame = Presence.write({ _tag: "Here", by: instance, actions: [...this.actions.keys()], pack })
     this.announce()
   }
 

@@ -1,0 +1,54 @@
+/** The rings that are mutated, and the tests that look at each. */
+export interface Ring {
+  /** Tests that run in memory and alike each time: no broker, no process, no thread. */
+  readonly tests: ReadonlyArray<string>
+  /** Names of those among them that take long: storms, large frames, real time. What they alone find counts as not found. */
+  readonly without?: ReadonlyArray<string>
+}
+
+export const rings: Record<string, Ring> = {
+  wire: {
+    tests: ["test/wire/*.test.ts"],
+    without: [
+      "on 20,000 mutated frames, and agrees with JSON.parse about every frame that is strict JSON",
+      "beside a text of any length",
+      "in time that grows with the frame, not with its square",
+      "for a reason: without the limit, a frame that JSON.parse takes kills whoever walks it",
+      "reads 10,000 values of any kind without a throw",
+      "reads anything: 20,000 objects with any value in any field"
+    ]
+  },
+  policy: { tests: ["test/policy/*.test.ts"] },
+  client: {
+    // Attempts are tried by the policies that make them.
+    tests: ["test/client/*.test.ts", "test/policy/{Policy,Retry}.test.ts"],
+    without: [
+      "end once each, by their deadline; nothing runs twice unasked, and no more is sent than the budget allows",
+      "all succeed where the actions are idempotent and the losses end in time"
+    ]
+  },
+  server: {
+    // Not those of a whole fleet.
+    tests: ["test/server/!(fleet).test.ts"],
+    without: [
+      "lets thousands that end at once run after each other, in order, without a deeper stack",
+      "begins nothing afterwards, also when a payload is read later that could not be stopped",
+      "does not wait for a test's clock, which nobody moves any more, whatever its grace",
+      "may be cron in a time zone, over both changes of the clocks there",
+      "that is cron takes an hour that comes twice once, and makes up for one that is left out",
+      "may be further away than a timer of Node can wait",
+      "a run that cannot be interrupted does not hold it up for long",
+      "leaves nobody waiting once its Layer has closed, also where it could not be stopped",
+      "is not sent of a handler that ends at once, nor to callers that name no time",
+      "ends each of ten thousand calls at once in a typed outcome, with an exact account",
+      "is its own for each of hundreds of handlers that run interleaved"
+    ]
+  }
+}
+
+/** The ring whose tests run now. */
+export const current = (): Ring => {
+  const ring = rings[process.env["FIBERBUS_MUTATION_RING"] ?? ""]
+  if (ring === undefined) throw new Error("FIBERBUS_MUTATION_RING names no ring")
+  return ring
+}
