@@ -2,8 +2,9 @@
  * Keeps messages in Redis Streams, read by consumer groups: at least once, for as long as Redis keeps its data.
  *
  * A message is a stream entry until it is settled: its result, its acknowledgement, its removal and the publishing of its answer are one
- * step; those of one turn of the event loop share it. Deliveries whose consumer goes silent are taken over by another one. One connection writes, one per consumer waits for messages;
- * a lost one comes back by itself, every command ends in time, and nothing is sent twice by the client.
+ * step; those of one turn of the event loop share it. Deliveries whose consumer goes silent are taken over by another one. One connection
+ * writes, one per consumer waits for messages; a lost one comes back by itself, every command ends in time, and nothing is sent twice by
+ * the client.
  *
  * Needs Redis 7 or Valkey (functions), `appendonly yes` and `maxmemory-policy noeviction`: the latter are looked at where the user may.
  * The rights it needs are in docs/security.md.
