@@ -30,6 +30,12 @@ const sectionOf = (results: Results, row: Row): ReadonlyArray<string> => {
   ]
 }
 
+/** What the page's names mean, for those who have only the page. */
+const words = `Words: *packed* is \`fiberbus\` with all defaults, which puts several messages of one moment into one frame; *Daebus' frames* is the same with one message in each, as Daebus has
+it; *live* is the same where every replica handles each request. *By hand* is a client written for this bench, without checks, timeouts or errors: *corked* with one write to the
+socket per turn, *packed* with several messages in one publish too. *Unchecked* is a peer without its validation; *JIT* has Effect's schemas compiled; *traced* has a tracer. A goal
+is an aim, not a claim: a row that says *no* was not reached in this run, and one that was *not measured* is not known.`
+
 /** Load per core before the run, above which figures are not to be relied on. */
 const busy = 0.5
 
@@ -51,6 +57,7 @@ themselves. Every answer is compared with what was sent.`,
           `**Don't rely on these figures: ${warnings.join(", and ")}.** Of such a run, CPU per call says most, and calls/s and p99 least.`
         ]),
     "`npm run bench` in the repository repeats it, and `bench/README.md` says who the peers are, how they are set up, and what each figure means. This page is written by `npm run bench:report`.",
+    words,
     "## Goals",
     "What we want to reach, with schema checks and limits on, and defaults as a user gets them. Measured is the median of the rounds' ratios, with least and most; the median decides.",
     Goals.table(results),
