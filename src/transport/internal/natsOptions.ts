@@ -5,7 +5,8 @@ import type * as Schedule from "effect/Schedule"
 import * as Backoff from "../Backoff.ts"
 import type { Options } from "../Nats.ts"
 import type { TransportError, WhileDown } from "../Transport.ts"
-import { hostAndPort, isIp, reader, type Secure } from "./readOptions.ts"
+import { hostAndPort, isIp } from "./addresses.ts"
+import { reader, type Secure } from "./readOptions.ts"
 
 /** One of the servers. */
 export interface Address {

@@ -157,9 +157,3 @@ export const reader = (adapter: string): Reader => {
 }
 
 const bytes = (value: string | Uint8Array) => (typeof value === "string" ? value : Buffer.from(value))
-
-/** True for an address of numbers, which is no name that a certificate bears by itself. */
-export const isIp = (host: string): boolean => /^[\d.]+$|:/.test(host)
-
-/** An address as text. */
-export const hostAndPort = (host: string, port: number): string => `${host.includes(":") ? `[${host}]` : host}:${port}`

@@ -1,6 +1,6 @@
 /** Reads what a node of a Redis Cluster says about who has which slots. */
 import * as KeySlot from "../KeySlot.ts"
-import { hostAndPort } from "./readOptions.ts"
+import { hostAndPort } from "./addresses.ts"
 import type { Settings } from "./redisOptions.ts"
 
 /** Where a node is. */

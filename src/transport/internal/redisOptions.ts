@@ -5,7 +5,8 @@ import type { RedisOptions } from "ioredis"
 import * as Backoff from "../Backoff.ts"
 import type { Options } from "../RedisPubSub.ts"
 import type { TransportError, WhileDown } from "../Transport.ts"
-import { hostAndPort, isIp, reader } from "./readOptions.ts"
+import { hostAndPort, isIp } from "./addresses.ts"
+import { reader } from "./readOptions.ts"
 import type { Defences } from "./redisDefences.ts"
 
 /** What a connection needs to know. Holds no secret that could be printed: they are inside the two functions. */
