@@ -29,7 +29,7 @@ export const probeMillis = 250
 /** A process that owes a sign for so long gets no new calls while there is another, in milliseconds. */
 export const suspectMillis = 1_000
 
-/** How long the last frames of a process that has gone may take, where the transport has no barrier, in milliseconds. */
+/** How long the last frames of a process that has gone may take, where the transport has no barrier for them all, in milliseconds. */
 export const lastWordsMillis = 200
 
 /** The same of one that had said that it takes no more: it ended what it had, and its answers may be slower than its leaving. */
@@ -209,9 +209,17 @@ export class Router {
       instance.isMourned = false
       for (const call of this.inbox.pendingOn(instance)) call.onTargetGone(goneError)
     }
-    const later = () => this.wheel.add(new Timer(end), instance.isLeaving ? leaversWordsMillis : lastWordsMillis)
-    if (this.transport.barrier === undefined || instance.isLeaving) later()
-    else this.transport.barrier((passed) => (passed ? end() : later()))
+    const { barrier, linkOf } = this.transport
+    const wait = (act: () => void) =>
+      this.wheel.add(new Timer(act), instance.isLeaving ? leaversWordsMillis : lastWordsMillis)
+    const pass = (otherwise: () => void) => {
+      if (barrier === undefined) otherwise()
+      else barrier.call(this.transport, (passed) => (passed ? end() : otherwise()))
+    }
+    // Where channels are at different brokers, the one that tells of its absence knows nothing of the one that has its answers.
+    if (linkOf !== undefined) wait(() => pass(end))
+    else if (instance.isLeaving) wait(end)
+    else pass(() => wait(end))
   }
 
   private sendProbe(instance: Instance, now: number) {
