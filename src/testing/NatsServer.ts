@@ -20,7 +20,7 @@ import * as FreePort from "./internal/FreePort.ts"
 import * as Machine from "./internal/Machine.ts"
 import * as NatsBinary from "./internal/NatsBinary.ts"
 import { NatsServerError } from "./internal/NatsServerError.ts"
-import * as ServerProcess from "./internal/RedisProcess.ts"
+import * as ServerProcess from "./internal/ServerProcess.ts"
 
 export { NatsServerError, NatsServerErrorKind } from "./internal/NatsServerError.ts"
 
@@ -119,7 +119,7 @@ export const make = Effect.fnUntraced(function* (
     Fs.writeFileSync(file, lines.join("\n"), { mode: 0o600 })
   }
 
-  let server: ServerProcess.RedisProcess | undefined
+  let server: ServerProcess.ServerProcess | undefined
   const startUnlocked: Effect.Effect<void, NatsServerError> = Effect.gen(function* () {
     if (server?.running()) return
     const starting = ServerProcess.start(binary, folder, ["--config", file])
@@ -139,7 +139,7 @@ export const make = Effect.fnUntraced(function* (
     )
   }).pipe(Machine.onRealTime)
 
-  const end = (how: (server: ServerProcess.RedisProcess) => Effect.Effect<boolean>) =>
+  const end = (how: (server: ServerProcess.ServerProcess) => Effect.Effect<boolean>) =>
     Effect.suspend(() => {
       const ending = server
       if (ending === undefined || !ending.running()) return Effect.void

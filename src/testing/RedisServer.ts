@@ -19,8 +19,8 @@ import * as FreePort from "./internal/FreePort.ts"
 import * as Machine from "./internal/Machine.ts"
 import * as RedisBinary from "./internal/RedisBinary.ts"
 import * as RedisCommand from "./internal/RedisCommand.ts"
-import * as RedisProcess from "./internal/RedisProcess.ts"
 import { RedisServerError } from "./internal/RedisServerError.ts"
+import * as ServerProcess from "./internal/ServerProcess.ts"
 
 export type { Binary, Found } from "./internal/RedisBinary.ts"
 export { RedisServerError, RedisServerErrorKind } from "./internal/RedisServerError.ts"
@@ -238,7 +238,7 @@ const own = Effect.fnUntraced(function* (
     Fs.writeFileSync(Path.join(folder, "redis.conf"), lines.join("\n"), { mode: 0o600 })
   }
 
-  let server: RedisProcess.RedisProcess | undefined
+  let server: ServerProcess.ServerProcess | undefined
 
   const answers = command("PING").pipe(
     // An answer, if not the hoped for, is one.
@@ -252,7 +252,7 @@ const own = Effect.fnUntraced(function* (
 
   const startUnlocked: Effect.Effect<void, RedisServerError> = Effect.gen(function* () {
     if (server?.running()) return
-    const starting = RedisProcess.start(binary, folder, [Path.join(folder, "redis.conf"), ...(options.args ?? [])])
+    const starting = ServerProcess.start(binary, folder, [Path.join(folder, "redis.conf"), ...(options.args ?? [])])
     server = starting
     yield* Effect.raceFirst(
       answers,
@@ -262,11 +262,11 @@ const own = Effect.fnUntraced(function* (
         duration: "15 seconds",
         orElse: () => Effect.fail(failed("StartFailed", `no answer within 15 seconds: ${starting.log()}`))
       }),
-      Effect.onError(() => RedisProcess.kill(starting))
+      Effect.onError(() => ServerProcess.kill(starting))
     )
   }).pipe(Machine.onRealTime)
 
-  const end = (how: (server: RedisProcess.RedisProcess) => Effect.Effect<boolean>) =>
+  const end = (how: (server: ServerProcess.ServerProcess) => Effect.Effect<boolean>) =>
     Effect.suspend(() => {
       const ending = server
       if (ending === undefined || !ending.running()) return Effect.void
@@ -276,7 +276,7 @@ const own = Effect.fnUntraced(function* (
     })
 
   const lock = yield* Semaphore.make(1)
-  yield* Effect.addFinalizer(() => Effect.ignore(lock.withPermit(end(RedisProcess.stop))))
+  yield* Effect.addFinalizer(() => Effect.ignore(lock.withPermit(end(ServerProcess.stop))))
 
   // Another process may take the port between our look and the server's.
   let port = 0
@@ -312,11 +312,11 @@ const own = Effect.fnUntraced(function* (
     binary,
     owned: true,
     start: lock.withPermit(startUnlocked),
-    stop: lock.withPermit(end(RedisProcess.stop)),
-    kill: lock.withPermit(end(RedisProcess.kill)),
+    stop: lock.withPermit(end(ServerProcess.stop)),
+    kill: lock.withPermit(end(ServerProcess.kill)),
     pause: lock.withPermit(Effect.sync(() => server?.signal("SIGSTOP"))),
     resume: lock.withPermit(Effect.sync(() => server?.signal("SIGCONT"))),
-    restart: lock.withPermit(Effect.andThen(end(RedisProcess.stop), startUnlocked)),
+    restart: lock.withPermit(Effect.andThen(end(ServerProcess.stop), startUnlocked)),
     command
   }
 })
