@@ -413,6 +413,84 @@ describe("a replica that says nothing any more", () => {
   )
 })
 
+describe("what callers believe of replicas", () => {
+  /** Announces processes that nobody runs. */
+  const announce = (transport: Transport.Transport["Service"], ghosts: ReadonlyArray<string>) => {
+    for (const here of ghosts) {
+      transport.send("work.instances", JSON.stringify({ fiberbus: { v: 1, here } }), () => {})
+    }
+  }
+
+  it.effect("is true for each action, however many have been named before", () =>
+    Effect.gen(function* () {
+      const { heard, start, transport } = yield* fleet
+      const dynamic = yield* Effect.provideService(Caller.dynamic("work"), Transport.Transport, transport)
+      yield* many(1_100, (n) => Effect.flip(dynamic.call(`unknown${n}`)))
+      yield* Scripted.turns()
+      announce(transport, ["ghost"])
+      yield* Scripted.turns()
+      const work = yield* calling(transport)
+      yield* start(1)
+      yield* Scripted.turns()
+      assert.strictEqual(yield* work.who({ key: "" }), 1)
+      announce(transport, ["ghost"])
+      yield* Scripted.turns()
+      yield* many(20, (n) => dynamic.send("heard", { n }))
+      assert.deepStrictEqual(
+        [...heard].sort((a, b) => a - b),
+        Array.from({ length: 20 }, (_, n) => n)
+      )
+      assert.deepStrictEqual(yield* many(3, () => work.who({ key: "" })), [1, 1, 1])
+      assert.strictEqual((yield* work.who.gather({ key: "" })).length, 1)
+    })
+  )
+
+  it.effect("may be wrong of more processes than one call tries: then it goes to all", () =>
+    Effect.gen(function* () {
+      const { heard, start, transport } = yield* fleet
+      const work = yield* calling(transport)
+      const ghosts = Array.from({ length: 1_024 }, (_, n) => `ghost${n}`)
+      announce(transport, ghosts)
+      yield* start(1)
+      yield* Scripted.turns()
+      assert.strictEqual(yield* work.who({ key: "" }), 1)
+      const sent: Array<string> = []
+      const { send } = transport
+      const counting = { ...transport, send: (...args: Parameters<typeof send>) => (sent.push(args[0]), send(...args)) }
+      const other = yield* calling(counting)
+      announce(transport, ghosts)
+      yield* Scripted.turns()
+      sent.length = 0
+      yield* other.heard.send({ n: 1 })
+      yield* Scripted.turns()
+      assert.deepStrictEqual(heard, [1])
+      assert.isAtMost(sent.length, 16)
+    })
+  )
+
+  it.effect("follows what a process says of its actions, also where the names read alike", () =>
+    Effect.gen(function* () {
+      const { transport } = yield* fleet
+      const asked: Array<string> = []
+      yield* transport.subscribe({ _tag: "Channel", channel: "work.instance:a" }, () => void asked.push("a"))
+      yield* transport.subscribe({ _tag: "Channel", channel: "work" }, (frame) => {
+        if (JSON.parse(String(frame)).action !== undefined) asked.push("all")
+      })
+      const dynamic = yield* Effect.provideService(Caller.dynamic("work"), Transport.Transport, transport)
+      yield* Scripted.turns()
+      const here = (actions: ReadonlyArray<string>) =>
+        transport.send("work.instances", JSON.stringify({ fiberbus: { v: 1, here: "a", actions } }), () => {})
+      here(["one two"])
+      yield* Scripted.turns()
+      yield* dynamic.send("one")
+      here(["one", "two"])
+      yield* Scripted.turns()
+      yield* dynamic.send("one")
+      assert.deepStrictEqual(asked, ["all", "a"])
+    })
+  )
+})
+
 describe("HashRing", () => {
   it.prop(
     "moves no key but those of the node that leaves",

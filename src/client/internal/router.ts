@@ -41,7 +41,7 @@ const barriers = 3
 /** A look that comes so much too late says that this process itself stood still, in milliseconds. */
 const stallMillis = 1_000
 
-/** Actions whose processes are kept ready; those of more are looked up for each call. */
+/** Actions whose processes are kept ready for whoever calls next; those of more are looked up by each caller. */
 const maxGroups = 1_024
 
 /** Who asks for all replicas waits so long for their first announcements, in milliseconds. */
@@ -69,6 +69,8 @@ export class Router {
   private readonly openedAt: number
   /** Goes up with each watch: by it calls note that their process was heard, without a look at the clock. */
   tick = 0
+  /** Goes up whenever another process may be chosen than before. */
+  version = 0
 
   constructor(options: {
     readonly inbox: Inbox
@@ -93,14 +95,13 @@ export class Router {
     return this.transport.capabilities.receivers === "exact"
   }
 
-  /** Those that take an action. The same object for as long as the router lives. */
+  /** Those that take an action, whoever comes and goes. */
   members(action: string): Members {
     let members = this.groups.get(action)
     if (members === undefined) {
       members = new Members(this, action, this.random)
       // Of a caller without a contract there may be any number.
       if (this.groups.size < maxGroups) this.groups.set(action, members)
-      members.update(this.instances.values())
     }
     return members
   }
@@ -165,7 +166,12 @@ export class Router {
   }
 
   private update() {
-    for (const members of this.groups.values()) members.update(this.instances.values())
+    this.version++
+  }
+
+  /** All that are remembered. */
+  all(): Iterable<Instance> {
+    return this.instances.values()
   }
 
   /** It takes no more requests; what it has, it ends. */
