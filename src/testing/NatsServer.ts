@@ -12,15 +12,12 @@ import * as Path from "node:path"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as Certificates from "./internal/Certificates.ts"
-import * as FreePort from "./internal/FreePort.ts"
 import * as Machine from "./internal/Machine.ts"
 import * as NatsBinary from "./internal/NatsBinary.ts"
 import { NatsServerError } from "./internal/NatsServerError.ts"
-import * as ServerProcess from "./internal/RedisProcess.ts"
+import * as OwnServer from "./internal/OwnServer.ts"
 
 export { NatsServerError, NatsServerErrorKind } from "./internal/NatsServerError.ts"
 
@@ -98,8 +95,7 @@ export const make = Effect.fnUntraced(function* (
   // Who answers at the port with this name is our server, and not another one that was faster to take the port.
   const name = `fiberbus-${randomUUID()}`
   const file = Path.join(folder, "nats.conf")
-  let port = 0
-  const configure = (config: ReadonlyArray<string>) => {
+  const configure = (port: number, config: ReadonlyArray<string>) => {
     const lines = [
       `listen: "${host}:${port}"`,
       `server_name: "${name}"`,
@@ -119,47 +115,14 @@ export const make = Effect.fnUntraced(function* (
     Fs.writeFileSync(file, lines.join("\n"), { mode: 0o600 })
   }
 
-  let server: ServerProcess.RedisProcess | undefined
-  const startUnlocked: Effect.Effect<void, NatsServerError> = Effect.gen(function* () {
-    if (server?.running()) return
-    const starting = ServerProcess.start(binary, folder, ["--config", file])
-    server = starting
-    yield* Effect.raceFirst(
-      greets(port, name).pipe(
-        Effect.mapError(() => failed("StartFailed", "no answer")),
-        Effect.retry(Schedule.spaced("10 millis"))
-      ),
-      Effect.flatMap(starting.ended, () => failed("StartFailed", starting.log() || "it ended without a word"))
-    ).pipe(
-      Effect.timeoutOrElse({
-        duration: "15 seconds",
-        orElse: () => Effect.fail(failed("StartFailed", `no answer within 15 seconds: ${starting.log()}`))
-      }),
-      Effect.onError(() => ServerProcess.kill(starting))
-    )
-  }).pipe(Machine.onRealTime)
-
-  const end = (how: (server: ServerProcess.RedisProcess) => Effect.Effect<boolean>) =>
-    Effect.suspend(() => {
-      const ending = server
-      if (ending === undefined || !ending.running()) return Effect.void
-      return Effect.flatMap(how(ending), (gone) =>
-        gone ? Effect.void : Effect.fail(failed("StopFailed", `process ${ending.pid} does not end`))
-      )
-    })
-
-  const lock = yield* Semaphore.make(1)
-  yield* Effect.addFinalizer(() => Effect.ignore(lock.withPermit(end(ServerProcess.stop))))
-
-  // Another process may take the port between our look and the server's.
-  yield* FreePort.find.pipe(
-    Effect.flatMap((free) => {
-      port = free
-      configure(options.config ?? [])
-      return startUnlocked
-    }),
-    Effect.retry({ times: 4, while: (error) => /address already in use/i.test(error.detail) })
-  )
+  const { kill, log, pause, port, reload, resume, start, stop } = yield* OwnServer.make({
+    program: binary,
+    folder,
+    args: ["--config", file],
+    configure: (port) => configure(port, options.config ?? []),
+    answers: (port) => greets(port, name),
+    failed
+  })
 
   return {
     url: `${certificates === undefined ? "nats" : "tls"}://${host}:${port}`,
@@ -169,19 +132,13 @@ export const make = Effect.fnUntraced(function* (
         ? undefined
         : { ca: certificates.ca, cert: certificates.clientCert, key: certificates.clientKey },
     version: binary.version,
-    start: lock.withPermit(startUnlocked),
-    stop: lock.withPermit(end(ServerProcess.stop)),
-    kill: lock.withPermit(end(ServerProcess.kill)),
-    pause: lock.withPermit(Effect.sync(() => server?.signal("SIGSTOP"))),
-    resume: lock.withPermit(Effect.sync(() => server?.signal("SIGCONT"))),
-    reload: (config) =>
-      lock.withPermit(
-        Effect.sync(() => {
-          configure(config)
-          server?.signal("SIGHUP")
-        })
-      ),
-    logged: () => server?.log() ?? ""
+    start,
+    stop,
+    kill,
+    pause,
+    resume,
+    reload: (config) => reload(() => configure(port, config)),
+    logged: log
   }
 })
 

@@ -11,15 +11,12 @@ import * as Path from "node:path"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as Certificates from "./internal/Certificates.ts"
-import * as FreePort from "./internal/FreePort.ts"
 import * as Machine from "./internal/Machine.ts"
+import * as OwnServer from "./internal/OwnServer.ts"
 import * as RedisBinary from "./internal/RedisBinary.ts"
 import * as RedisCommand from "./internal/RedisCommand.ts"
-import * as RedisProcess from "./internal/RedisProcess.ts"
 import { RedisServerError } from "./internal/RedisServerError.ts"
 
 export type { Binary, Found } from "./internal/RedisBinary.ts"
@@ -238,56 +235,20 @@ const own = Effect.fnUntraced(function* (
     Fs.writeFileSync(Path.join(folder, "redis.conf"), lines.join("\n"), { mode: 0o600 })
   }
 
-  let server: RedisProcess.RedisProcess | undefined
-
-  const answers = command("PING").pipe(
-    // An answer, if not the hoped for, is one.
-    Effect.catchIf(
-      (error) => error.kind === "CommandFailed",
-      () => Effect.void
-    ),
-    Effect.retry(Schedule.spaced("10 millis")),
-    Effect.asVoid
-  )
-
-  const startUnlocked: Effect.Effect<void, RedisServerError> = Effect.gen(function* () {
-    if (server?.running()) return
-    const starting = RedisProcess.start(binary, folder, [Path.join(folder, "redis.conf"), ...(options.args ?? [])])
-    server = starting
-    yield* Effect.raceFirst(
-      answers,
-      Effect.flatMap(starting.ended, () => failed("StartFailed", starting.log() || "it ended without a word"))
-    ).pipe(
-      Effect.timeoutOrElse({
-        duration: "15 seconds",
-        orElse: () => Effect.fail(failed("StartFailed", `no answer within 15 seconds: ${starting.log()}`))
-      }),
-      Effect.onError(() => RedisProcess.kill(starting))
-    )
-  }).pipe(Machine.onRealTime)
-
-  const end = (how: (server: RedisProcess.RedisProcess) => Effect.Effect<boolean>) =>
-    Effect.suspend(() => {
-      const ending = server
-      if (ending === undefined || !ending.running()) return Effect.void
-      return Effect.flatMap(how(ending), (gone) =>
-        gone ? Effect.void : Effect.fail(failed("StopFailed", `process ${ending.pid} does not end`))
-      )
-    })
-
-  const lock = yield* Semaphore.make(1)
-  yield* Effect.addFinalizer(() => Effect.ignore(lock.withPermit(end(RedisProcess.stop))))
-
-  // Another process may take the port between our look and the server's.
-  let port = 0
-  yield* FreePort.find.pipe(
-    Effect.flatMap((free) => {
-      port = free
-      configure(free)
-      return startUnlocked
-    }),
-    Effect.retry({ times: 4, while: (error) => /address already in use/i.test(error.detail) })
-  )
+  const { kill, pause, port, restart, resume, start, stop } = yield* OwnServer.make({
+    program: binary,
+    folder,
+    args: [Path.join(folder, "redis.conf"), ...(options.args ?? [])],
+    configure,
+    answers: () =>
+      // An answer, if not the hoped for, is one.
+      Effect.catchIf(
+        command("PING"),
+        (error) => error.kind === "CommandFailed",
+        () => Effect.void
+      ),
+    failed
+  })
 
   const password = options.password
   const login = password === undefined ? "" : `:${encodeURIComponent(password)}@`
@@ -311,12 +272,12 @@ const own = Effect.fnUntraced(function* (
     version: binary.version,
     binary,
     owned: true,
-    start: lock.withPermit(startUnlocked),
-    stop: lock.withPermit(end(RedisProcess.stop)),
-    kill: lock.withPermit(end(RedisProcess.kill)),
-    pause: lock.withPermit(Effect.sync(() => server?.signal("SIGSTOP"))),
-    resume: lock.withPermit(Effect.sync(() => server?.signal("SIGCONT"))),
-    restart: lock.withPermit(Effect.andThen(end(RedisProcess.stop), startUnlocked)),
+    start,
+    stop,
+    kill,
+    pause,
+    resume,
+    restart,
     command
   }
 })

@@ -19,6 +19,7 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as FirstConnection from "./internal/FirstConnection.ts"
 import * as HeldSends from "./internal/heldSends.ts"
 import * as NatsLink from "./internal/NatsLink.ts"
 import * as NatsSubscriptions from "./internal/NatsSubscriptions.ts"
@@ -26,7 +27,6 @@ import * as natsHealth from "./internal/natsHealth.ts"
 import type { Settings } from "./internal/natsOptions.ts"
 import * as natsOptions from "./internal/natsOptions.ts"
 import * as natsSubject from "./internal/natsSubject.ts"
-import * as Start from "./internal/RedisStart.ts"
 import * as Thrown from "./internal/thrown.ts"
 import * as LinkMetrics from "./LinkMetrics.ts"
 import { type Sent, Transport, TransportError } from "./Transport.ts"
@@ -96,7 +96,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     const settings = natsOptions.resolve(options)
     return settings instanceof TransportError
       ? Effect.fail(settings)
-      : Start.patiently(
+      : FirstConnection.patiently(
           settings,
           Effect.suspend(() => connect(settings)),
           "NATS"

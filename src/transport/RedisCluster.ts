@@ -20,11 +20,11 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Pack from "../wire/Pack.ts"
 import * as addresses from "./internal/addresses.ts"
+import * as FirstConnection from "./internal/FirstConnection.ts"
 import { Packer } from "./internal/Packer.ts"
 import * as ClusterHealth from "./internal/RedisClusterHealth.ts"
 import * as ClusterSubscriptions from "./internal/RedisClusterSubscriptions.ts"
 import * as RedisNodes from "./internal/RedisNodes.ts"
-import * as RedisStart from "./internal/RedisStart.ts"
 import * as clusterOptions from "./internal/redisClusterOptions.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as Thrown from "./internal/thrown.ts"
@@ -56,7 +56,7 @@ export const make = (options: Options): Effect.Effect<Transport["Service"], Tran
     const resolved = clusterOptions.resolve(options, defences)
     return resolved instanceof TransportError
       ? Effect.fail(resolved)
-      : RedisStart.patiently(
+      : FirstConnection.patiently(
           resolved.settings,
           Effect.suspend(() => connect(resolved))
         )

@@ -12,8 +12,8 @@ import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as FirstConnection from "./internal/FirstConnection.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
-import * as RedisStart from "./internal/RedisStart.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisLeaseScript from "./internal/redisLeaseScript.ts"
@@ -36,7 +36,7 @@ export const make = (options: Options = {}): Effect.Effect<Lease["Service"], Tra
     const settings = redisOptions.resolve(options, defences)
     return settings instanceof TransportError
       ? Effect.fail(renamed(settings, "read the options of RedisLease"))
-      : RedisStart.patiently(
+      : FirstConnection.patiently(
           settings,
           Effect.suspend(() => connect(settings))
         )

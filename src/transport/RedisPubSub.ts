@@ -23,11 +23,11 @@ import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Pack from "../wire/Pack.ts"
 import * as addresses from "./internal/addresses.ts"
+import * as FirstConnection from "./internal/FirstConnection.ts"
 import * as HeldSends from "./internal/heldSends.ts"
 import { Packer } from "./internal/Packer.ts"
 import * as RedisHealth from "./internal/RedisHealth.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
-import * as RedisStart from "./internal/RedisStart.ts"
 import * as RedisSubscriptions from "./internal/RedisSubscriptions.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
@@ -109,7 +109,7 @@ export const make = (options: Options = {}): Effect.Effect<Transport["Service"],
     const settings = redisOptions.resolve(options, defences)
     return settings instanceof TransportError
       ? Effect.fail(settings)
-      : RedisStart.patiently(
+      : FirstConnection.patiently(
           settings,
           Effect.suspend(() => connect(settings))
         )

@@ -15,9 +15,9 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type Consumer, type Consumption, type DeadLetter, type Done, Durable, type Entry } from "./Durable.ts"
 import { full, maxCauseLength } from "./internal/durableMemory.ts"
+import * as FirstConnection from "./internal/FirstConnection.ts"
 import { Gathering } from "./internal/Gathering.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
-import * as RedisStart from "./internal/RedisStart.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as library from "./internal/redisDurableLibrary.ts"
 import * as redisError from "./internal/redisError.ts"
@@ -68,7 +68,7 @@ export const make = (options: Options = {}): Effect.Effect<Durable["Service"], T
     const settings = redisOptions.resolve(options, defences)
     if (settings instanceof TransportError) return Effect.fail(settings)
     const kept: Kept = { ...settings, maxLength: options.maxLength ?? 0, strict: options.strict ?? false }
-    return RedisStart.patiently(
+    return FirstConnection.patiently(
       settings,
       Effect.suspend(() => connect(kept))
     )

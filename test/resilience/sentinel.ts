@@ -7,7 +7,7 @@ import { Effect, Schedule } from "effect"
 import type { RedisServer } from "fiberbus/testing"
 import * as FreePort from "../../src/testing/internal/FreePort.ts"
 import * as RedisCommand from "../../src/testing/internal/RedisCommand.ts"
-import * as RedisProcess from "../../src/testing/internal/RedisProcess.ts"
+import * as ServerProcess from "../../src/testing/internal/ServerProcess.ts"
 
 /** Succeeds when it knows the replica, so that a failover can happen. `redis-server --sentinel` is all it takes. */
 export const make = Effect.fnUntraced(function* (options: {
@@ -44,8 +44,8 @@ export const make = Effect.fnUntraced(function* (options: {
   ]
   Fs.writeFileSync(Path.join(folder, "sentinel.conf"), `${config.join("\n")}\n`)
   yield* Effect.acquireRelease(
-    Effect.sync(() => RedisProcess.start(master.binary!, folder, [Path.join(folder, "sentinel.conf"), "--sentinel"])),
-    RedisProcess.kill
+    Effect.sync(() => ServerProcess.start(master.binary!, folder, [Path.join(folder, "sentinel.conf"), "--sentinel"])),
+    ServerProcess.kill
   )
   const command = (...args: ReadonlyArray<string>) =>
     RedisCommand.send(

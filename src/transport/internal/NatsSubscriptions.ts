@@ -13,6 +13,7 @@ import { type Receive, type Target, TransportError } from "../Transport.ts"
 import * as NatsLink from "./NatsLink.ts"
 import type { Settings } from "./natsOptions.ts"
 import * as natsSubject from "./natsSubject.ts"
+import * as Subscribed from "./Subscribed.ts"
 import * as Waits from "./waits.ts"
 
 /** @see {@link make} */
@@ -28,54 +29,28 @@ export interface NatsSubscriptions {
   readonly close: () => void
 }
 
-/** What happens where no caller is left to hear of it. */
-export interface Report {
-  /** A frame came, of so many bytes. */
-  readonly received: (bytes: number) => void
-  /** The server refused a target that had been subscribed before. */
-  readonly refused: (error: TransportError) => void
-  /** `refusal` may have changed. */
-  readonly changed: () => void
-  /** A receiver threw, which it must not. */
-  readonly threw: (channel: string, defect: unknown) => void
-}
-
-type Confirm = (error: TransportError | undefined) => void
-
-interface Subscription {
+interface Subscription extends Subscribed.Subscribed {
   readonly key: string
   readonly subject: string
   /** The channel of a frame, or nothing for one that the pattern does not match. */
   readonly channelOf: (subject: string) => string | undefined
-  /** Replaced and never changed, so that a receiver may subscribe or leave while a frame is given out. */
-  receivers: ReadonlyArray<Receive>
-  /** On the present connection. `unsure`: asked, and not answered in time. */
-  state: "absent" | "asked" | "unsure" | "confirmed"
   atServer: AtServer | undefined
-  /** Why the server refuses it, while others than those that wait want it. */
-  refusal: TransportError | undefined
-  readonly waits: Waits.Waits
-  readonly waiting: Set<Confirm>
 }
 
 /** Makes an empty set on a link. */
-export const make = (settings: Settings, link: () => NatsLink.NatsLink, report: Report): NatsSubscriptions => {
+export const make = (
+  settings: Settings,
+  link: () => NatsLink.NatsLink,
+  report: Subscribed.Report
+): NatsSubscriptions => {
   const subscriptions = new Map<string, Subscription>()
-  const retries = new Set<NodeJS.Timeout>()
   let ended: TransportError | undefined
 
   const deliver = (subscription: Subscription, frame: Uint8Array, subject: string) => {
     report.received(frame.byteLength)
     const channel = subscription.channelOf(subject)
     if (channel === undefined) return
-    const { receivers } = subscription
-    for (let i = 0; i < receivers.length; i++) {
-      try {
-        receivers[i]!(frame, channel)
-      } catch (defect) {
-        report.threw(channel, defect)
-      }
-    }
+    Subscribed.giveOut(subscription.receivers, frame, channel, report.threw)
   }
 
   const ask = (subscription: Subscription) => {
@@ -88,63 +63,23 @@ export const make = (settings: Settings, link: () => NatsLink.NatsLink, report: 
       subscription.subject,
       (frame, subject) => deliver(subscription, frame, subject),
       (error) => {
-        if (subscription.atServer !== asked || subscriptions.get(subscription.key) !== subscription) return
-        if (error === undefined) {
-          subscription.state = "confirmed"
-          pardon(subscription)
-          return confirm(subscription, undefined)
-        }
-        // Lost with the connection, or never sent: the next connection asks again.
-        if (error.kind === "ConnectionLost") return
-        if (error.kind === "Closed") return confirm(subscription, error)
-        subscription.state = error.kind === "Timeout" ? "unsure" : "absent"
-        // Those that wait hear it themselves; the others once, by the log.
-        const others = subscription.receivers.length - subscription.waiting.size
-        confirm(subscription, error)
-        if (others > 0) askLater(subscription, error)
+        if (subscription.atServer !== asked || !isCurrent(subscription)) return
+        answers.came(subscription, error)
       }
     )
     subscription.atServer = asked
     if (asked === undefined) subscription.state = "absent"
   }
 
-  const confirm = (subscription: Subscription, error: TransportError | undefined) => {
-    const waiting = [...subscription.waiting]
-    subscription.waiting.clear()
-    for (const done of waiting) done(error)
-  }
-
-  // One refused target must not cost the others their connection.
-  const askLater = (subscription: Subscription, error: TransportError) => {
-    const isFirst = subscription.refusal === undefined
-    subscription.refusal = error
-    if (isFirst) {
-      report.refused(error)
-      report.changed()
-    }
-    subscription.waits.next(error, (millis = 0) => {
-      if (ended !== undefined) return
-      const timer = setTimeout(() => {
-        retries.delete(timer)
-        if (subscriptions.get(subscription.key) === subscription && missing(subscription)) ask(subscription)
-      }, millis)
-      retries.add(timer)
-    })
-  }
-
-  const pardon = (subscription: Subscription) => {
-    if (subscription.refusal === undefined) return
-    subscription.refusal = undefined
-    subscription.waits.reset()
-    report.changed()
-  }
+  const isCurrent = (subscription: Subscription) => subscriptions.get(subscription.key) === subscription
+  const answers = Subscribed.answers(report, isCurrent, ask)
 
   const add = (target: Target, receive: Receive): Subscription => {
     const { key, subject, channelOf } = read(target)
     const present = subscriptions.get(key)
     if (present !== undefined) {
       present.receivers = [...present.receivers, receive]
-      if (missing(present)) ask(present)
+      if (Subscribed.isMissing(present)) ask(present)
       return present
     }
     const subscription: Subscription = {
@@ -173,7 +108,7 @@ export const make = (settings: Settings, link: () => NatsLink.NatsLink, report: 
         return Effect.void
       }
       subscriptions.delete(key)
-      pardon(subscription)
+      answers.pardon(subscription)
       // The last receiver hears until the server has confirmed: what is on its way was sent to it.
       return Effect.callback<void>((resume) => {
         const done = () => {
@@ -185,49 +120,21 @@ export const make = (settings: Settings, link: () => NatsLink.NatsLink, report: 
       })
     })
 
-  const confirmed = (subscription: Subscription): Effect.Effect<void, TransportError> =>
-    Effect.callback((resume) => {
-      if (subscription.state === "confirmed") return resume(Effect.void)
-      const done: Confirm = (error) => {
-        clearTimeout(timer)
-        resume(error === undefined ? Effect.void : Effect.fail(error))
-      }
-      const timer = setTimeout(() => {
-        subscription.waiting.delete(done)
-        const isUp = link().isUp()
-        done(
-          new TransportError({
-            kind: isUp ? "Timeout" : "ConnectionLost",
-            operation: `SUB ${subscription.subject}`,
-            detail: `not confirmed within ${settings.commandTimeoutMillis} ms${isUp ? "" : ", the connection is down"}`,
-            hint: "",
-            sent: "unknown"
-          })
-        )
-      }, settings.commandTimeoutMillis)
-      subscription.waiting.add(done)
-      return Effect.sync(() => {
-        clearTimeout(timer)
-        subscription.waiting.delete(done)
-      })
+  const confirmed = (subscription: Subscription) =>
+    Subscribed.confirmed(subscription, {
+      operation: `SUB ${subscription.subject}`,
+      millis: settings.commandTimeoutMillis,
+      isUp: () => link().isUp()
     })
 
   return {
     subscribe: (target, receive) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.suspend(() => {
-          if (ended !== undefined) return Effect.fail(ended)
-          const refused = tooLong(target)
-          if (refused !== undefined) return Effect.fail(refused)
-          // A function of its own, so that the same one may subscribe twice.
-          const receiver: Receive = (frame, channel) => receive(frame, channel)
-          const subscription = add(target, receiver)
-          return restore(confirmed(subscription)).pipe(
-            Effect.onError(() => remove(subscription, receiver)),
-            Effect.andThen(Effect.addFinalizer(() => remove(subscription, receiver)))
-          )
-        })
-      ),
+      Effect.suspend(() => {
+        if (ended !== undefined) return Effect.fail(ended)
+        const refused = tooLong(target)
+        if (refused !== undefined) return Effect.fail(refused)
+        return Subscribed.hold(receive, (receiver) => add(target, receiver), confirmed, remove)
+      }),
     prepare: () => {
       for (const subscription of subscriptions.values()) ask(subscription)
     },
@@ -242,15 +149,12 @@ export const make = (settings: Settings, link: () => NatsLink.NatsLink, report: 
       return undefined
     },
     close: () => {
-      for (const timer of retries) clearTimeout(timer)
-      retries.clear()
+      answers.close()
       ended = NatsLink.closed(settings.name, "no")
-      for (const subscription of subscriptions.values()) confirm(subscription, ended)
+      for (const subscription of subscriptions.values()) Subscribed.confirm(subscription, ended)
     }
   }
 }
-
-const missing = ({ state }: Subscription) => state === "absent" || state === "unsure"
 
 const read = (target: Target): Pick<Subscription, "key" | "subject" | "channelOf"> => {
   if (target._tag === "Channel") {

@@ -3,11 +3,10 @@
  * of a node, and to metrics.
  */
 import type * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as LinkMetrics from "../LinkMetrics.ts"
-import * as LinkState from "../LinkState.ts"
+import type * as LinkState from "../LinkState.ts"
 import { TransportError } from "../Transport.ts"
+import * as LinkHealth from "./linkHealth.ts"
 import type { Connection } from "./RedisHealth.ts"
 
 /** @see {@link make} */
@@ -40,48 +39,30 @@ export const make = (
   matters: (node: string) => boolean,
   trouble: () => { readonly error: TransportError; readonly lost: boolean } | undefined
 ): ClusterHealth => {
-  const runFork = Effect.runForkWith(context)
-  const log = (line: Effect.Effect<void>) => {
-    runFork(Effect.annotateLogs(line, "transport", name))
-  }
-  const link = LinkState.make({ _tag: "Connecting", gaps: 0 })
+  const health = LinkHealth.make("Redis", name, context)
   const missing = new Map<string, Missing>()
   let hasStarted = false
-  let over = false
-  let gaps = 0
   let inGap = false
-  const stateMetric = Metric.withAttributes(LinkMetrics.state, { transport: name })
-  const count = (counter: Metric.Counter<number>, attributes?: Record<string, string>) =>
-    Metric.withAttributes(counter, { transport: name, ...attributes }).updateUnsafe(1, context)
-  const change = (state: LinkState.LinkState) => {
-    stateMetric.updateUnsafe(state._tag === "Ready" ? 1 : state._tag === "Closed" ? -1 : 0, context)
-    link.change(state)
-  }
   const settle = () => {
-    if (over || !hasStarted) return
+    if (health.isOver() || !hasStarted) return
     const first = [...missing].find(([node]) => matters(node))?.[1]
     const besides = trouble()
     const error = first?.error ?? besides?.error
     const down = first !== undefined || besides?.lost === true
-    const now = link.current()
+    const now = health.state()
+    const gaps = health.gaps()
     if (error === undefined) {
       inGap = false
-      if (now._tag !== "Ready" || now.gaps !== gaps) change({ _tag: "Ready", gaps })
+      if (now._tag !== "Ready" || now.gaps !== gaps) health.ready()
       return
     }
     const same = now._tag === "Degraded" && now.down === down && now.gaps === gaps && now.error.detail === error.detail
-    if (!same) change({ _tag: "Degraded", gaps, error, down })
+    if (!same) health.degraded(error, down)
   }
-  const end = (error: TransportError | undefined) => {
-    if (over) return
-    over = true
-    change({ _tag: "Closed", gaps, error })
-  }
-  stateMetric.updateUnsafe(0, context)
 
   return {
-    state: link.current,
-    watch: link.watch,
+    state: health.state,
+    watch: health.watch,
     added: (node) => {
       missing.set(node, {
         error: connecting(node),
@@ -96,11 +77,11 @@ export const make = (
       const before = missing.get(node)
       if (before === undefined) return
       before.connections.delete(connection)
-      if (before.lost.has(connection)) count(LinkMetrics.reconnects, { connection })
+      if (before.lost.has(connection)) health.count(LinkMetrics.reconnects, { connection })
       if (before.connections.size > 0) return
       missing.delete(node)
       if (hasStarted && !before.silent)
-        log(Effect.logInfo(`Redis: connected ${before.lost.size > 0 ? "again " : ""}to ${node} of ${name}`))
+        health.info(`connected ${before.lost.size > 0 ? "again " : ""}to ${node} of ${name}`)
       settle()
     },
     down: (node, connection, error, wasUp) => {
@@ -115,17 +96,16 @@ export const make = (
         }
         first.connections.add(connection)
         missing.set(node, first)
-        if (hasStarted && !over)
-          log(Effect.logWarning(`Redis: lost ${node} of ${name}, reconnecting. ${error.message}`))
+        if (hasStarted && !health.isOver()) health.warn(`lost ${node} of ${name}, reconnecting. ${error.message}`)
       } else {
         before.connections.add(connection)
         if (wasUp) before.lost.add(connection)
         // A bare reset says less than what is known already. Why it does not come back may be another matter, and is told once.
         if (error.kind !== "ConnectionLost") {
           before.error = error
-          if (hasStarted && !over && !before.told.has(error.kind)) {
+          if (hasStarted && !health.isOver() && !before.told.has(error.kind)) {
             before.told.add(error.kind)
-            log(Effect.logWarning(`Redis: ${node} of ${name} does not come back yet. ${error.message}`))
+            health.warn(`${node} of ${name} does not come back yet. ${error.message}`)
           }
         }
       }
@@ -134,8 +114,8 @@ export const make = (
     forget: (node) => {
       const before = missing.get(node)
       missing.delete(node)
-      if (before?.silent === false && hasStarted && !over) {
-        log(Effect.logInfo(`Redis: ${node} of ${name} is a master no more, and not missed`))
+      if (before?.silent === false && hasStarted && !health.isOver()) {
+        health.info(`${node} of ${name} is a master no more, and not missed`)
       }
       settle()
     },
@@ -143,8 +123,7 @@ export const make = (
       // One that begins while another lasts is part of it.
       if (!inGap) {
         inGap = true
-        gaps++
-        count(LinkMetrics.gaps)
+        health.gap()
       }
       settle()
     },
@@ -153,16 +132,12 @@ export const make = (
     started: () => {
       hasStarted = true
       for (const [node, { error }] of missing) {
-        log(Effect.logWarning(`Redis: ${node} of ${name} is not there yet. ${error.message}`))
+        health.warn(`${node} of ${name} is not there yet. ${error.message}`)
       }
       settle()
     },
-    gaveUp: (error) => {
-      if (over) return
-      log(Effect.logError(`Redis: ${error.message}`))
-      end(error)
-    },
-    closed: () => end(undefined)
+    gaveUp: health.gaveUp,
+    closed: health.closed
   }
 }
 

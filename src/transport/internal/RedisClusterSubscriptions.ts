@@ -15,6 +15,7 @@ import { type Receive, type Target, TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import type { Node, RedisNodes } from "./RedisNodes.ts"
 import type { Settings } from "./redisOptions.ts"
+import * as Subscribed from "./Subscribed.ts"
 import * as Waits from "./waits.ts"
 
 /** The commands, and where they are for. */
@@ -63,8 +64,6 @@ export interface ClusterSubscriptions {
   readonly close: (error: TransportError | undefined) => Effect.Effect<void>
 }
 
-type Confirm = (error: TransportError | undefined) => void
-
 /** The connection for subscriptions to one master. */
 interface Subscriber {
   readonly node: Node
@@ -79,12 +78,9 @@ interface Leaving {
   readonly home: Subscriber
 }
 
-interface Subscription {
+interface Subscription extends Subscribed.Subscribed {
   readonly target: Target
   readonly name: string
-  /** Replaced and never changed, so that a receiver may subscribe or leave while a frame is given out. */
-  receivers: ReadonlyArray<Receive>
-  state: "absent" | "asked" | "unsure" | "confirmed"
   /** Where it was asked for. */
   home: Subscriber | undefined
   /** Answers to earlier questions count no more. */
@@ -92,15 +88,11 @@ interface Subscription {
   redirects: number
   /** Why it is not confirmed any more, since when it was. */
   lost: TransportError | undefined
-  /** Why Redis refuses it, while others than those that wait want it. */
-  refusal: TransportError | undefined
   gaps: number
   readonly link: LinkState.Watched
-  readonly waits: Waits.Waits
   /** It will be asked for later, and a new map is no reason to do it now. */
   paused: boolean
   retry: NodeJS.Timeout | undefined
-  readonly waiting: Set<Confirm>
 }
 
 /** How often a subscription is sent on at once; then after a wait. */
@@ -187,13 +179,7 @@ export const make = (
     // One that has moved may be heard at the old place too for a moment, or at a replica: there it would come twice.
     const present = subscription?.home === from && subscription.state === "confirmed" ? subscription.receivers : []
     const receivers = leaving?.home === from ? leaving.receivers : present
-    for (let i = 0; i < receivers.length; i++) {
-      try {
-        receivers[i]!(frame, channel)
-      } catch (defect) {
-        report.threw(channel, defect)
-      }
-    }
+    Subscribed.giveOut(receivers, frame, channel, report.threw)
   }
 
   // The event does not say which; the client's own set does.
@@ -289,7 +275,7 @@ export const make = (
           before.link.command(unverb(subscription.target), [subscription.name], 0, () => {})
         }
         pardon(subscription)
-        confirm(subscription, undefined)
+        Subscribed.confirm(subscription, undefined)
       }
       if (sharded) nodes.prove(subscriber.node, confirmed)
       else confirmed(undefined)
@@ -309,7 +295,7 @@ export const make = (
       if (tired) askLater(subscription, error, false)
       nodes.learn(error.detail, subscriber.node)
       // A changed map has asked already.
-      if (!tired && missing(subscription)) ask(subscription)
+      if (!tired && Subscribed.isMissing(subscription)) ask(subscription)
       return
     }
     const named = new TransportError({
@@ -319,20 +305,14 @@ export const make = (
       sent: error.sent,
       operation: operationOf(subscription)
     })
-    if (error.kind === "Closed") return confirm(subscription, named)
+    if (error.kind === "Closed") return Subscribed.confirm(subscription, named)
     // The link judges whether it is dead. If it lives, asking twice does no harm.
     subscription.state = error.kind === "Timeout" ? "unsure" : "absent"
     if (error.detail.startsWith("CLUSTERDOWN")) nodes.refresh()
     // Those that wait hear it themselves; the others once, by the log.
     const others = subscription.receivers.length - subscription.waiting.size
-    confirm(subscription, named)
+    Subscribed.confirm(subscription, named)
     if (others > 0) askLater(subscription, named, true)
-  }
-
-  const confirm = (subscription: Subscription, error: TransportError | undefined) => {
-    const waiting = [...subscription.waiting]
-    subscription.waiting.clear()
-    for (const done of waiting) done(error)
   }
 
   // One refused target must not cost the others their connection.
@@ -352,7 +332,7 @@ export const make = (
       subscription.retry = setTimeout(() => {
         subscription.paused = false
         subscription.redirects = 0
-        if (isCurrent(subscription) && missing(subscription)) ask(subscription)
+        if (isCurrent(subscription) && Subscribed.isMissing(subscription)) ask(subscription)
       }, millis)
     })
   }
@@ -373,7 +353,7 @@ export const make = (
     const present = map.get(name)
     if (present !== undefined) {
       present.receivers = [...present.receivers, receive]
-      if (missing(present)) ask(present)
+      if (Subscribed.isMissing(present)) ask(present)
       return present
     }
     const subscription: Subscription = {
@@ -423,31 +403,12 @@ export const make = (
       })
     })
 
-  const confirmed = (subscription: Subscription): Effect.Effect<void, TransportError> =>
-    Effect.callback((resume) => {
-      if (subscription.state === "confirmed") return resume(Effect.void)
-      const done: Confirm = (error) => {
-        clearTimeout(timer)
-        resume(error === undefined ? Effect.void : Effect.fail(error))
-      }
-      const timer = setTimeout(() => {
-        subscription.waiting.delete(done)
-        const isUp = subscriberOf(subscription)?.link.isUp() === true
-        done(
-          new TransportError({
-            kind: isUp ? "Timeout" : "ConnectionLost",
-            operation: operationOf(subscription),
-            detail: `not confirmed within ${settings.commandTimeoutMillis} ms${isUp ? "" : ", the connection to its master is down"}`,
-            hint: "",
-            sent: "unknown"
-          })
-        )
-      }, settings.commandTimeoutMillis)
-      subscription.waiting.add(done)
-      return Effect.sync(() => {
-        clearTimeout(timer)
-        subscription.waiting.delete(done)
-      })
+  const confirmed = (subscription: Subscription) =>
+    Subscribed.confirmed(subscription, {
+      operation: operationOf(subscription),
+      millis: settings.commandTimeoutMillis,
+      isUp: () => subscriberOf(subscription)?.link.isUp() === true,
+      connection: "the connection to its master"
     })
 
   const barrier: ClusterSubscriptions["barrier"] = (done) => {
@@ -471,18 +432,10 @@ export const make = (
   return {
     barrier,
     subscribe: (target, receive) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.suspend(() => {
-          if (ended !== undefined) return Effect.fail(ended)
-          // A function of its own, so that the same one may subscribe twice.
-          const receiver: Receive = (frame, channel) => receive(frame, channel)
-          const subscription = add(target, receiver)
-          return restore(confirmed(subscription)).pipe(
-            Effect.onError(() => remove(subscription, receiver)),
-            Effect.andThen(Effect.addFinalizer(() => remove(subscription, receiver)))
-          )
-        })
-      ),
+      Effect.suspend(() => {
+        if (ended !== undefined) return Effect.fail(ended)
+        return Subscribed.hold(receive, (receiver) => add(target, receiver), confirmed, remove)
+      }),
     added,
     removed: (node) => {
       const subscriber = subscribers.get(node)
@@ -506,7 +459,7 @@ export const make = (
       const strayed = (subscription: Subscription) => subscription.home !== subscriberOf(subscription)
       if (loseAll(strayed, lostOf("its slot has another master"))) report.changed(true)
       each((subscription) => {
-        if (!subscription.paused && (strayed(subscription) || missing(subscription))) ask(subscription)
+        if (!subscription.paused && (strayed(subscription) || Subscribed.isMissing(subscription))) ask(subscription)
       })
     },
     trouble: () => {
@@ -525,7 +478,7 @@ export const make = (
         ended = RedisLink.closed(settings.name, "no")
         each((subscription) => {
           clearTimeout(subscription.retry)
-          confirm(subscription, ended)
+          Subscribed.confirm(subscription, ended)
           subscription.link.change({ _tag: "Closed", gaps: subscription.gaps, error })
         })
         return Effect.forEach([...subscribers.values()], ({ link }) => link.close, {
@@ -541,5 +494,3 @@ const heardBy = (client: Redis): ReadonlySet<string> => {
   // A plain object keeps them, which cannot have this one.
   return new Set(kept ? [...kept.channels("ssubscribe"), "__proto__"] : [])
 }
-
-const missing = ({ state }: Subscription) => state === "absent" || state === "unsure"

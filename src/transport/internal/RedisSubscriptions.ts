@@ -11,6 +11,7 @@ import * as Backoff from "../Backoff.ts"
 import { type Frame, type Receive, type Target, TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import type { Settings } from "./redisOptions.ts"
+import * as Subscribed from "./Subscribed.ts"
 import * as Waits from "./waits.ts"
 
 /** @see {@link make} */
@@ -28,52 +29,23 @@ export interface RedisSubscriptions {
   readonly close: () => void
 }
 
-/** What happens where no caller is left to hear of it. */
-export interface Report {
-  /** A frame came, of so many bytes. */
-  readonly received: (bytes: number) => void
-  /** Redis refused a target that had been subscribed before. */
-  readonly refused: (error: TransportError) => void
-  /** `refusal` may have changed. */
-  readonly changed: () => void
-  /** A receiver threw, which it must not. */
-  readonly threw: (channel: string, defect: unknown) => void
-}
-
-type Confirm = (error: TransportError | undefined) => void
-
-interface Subscription {
+interface Subscription extends Subscribed.Subscribed {
   readonly target: Target
   readonly name: string
-  /** Replaced and never changed, so that a receiver may subscribe or leave while a frame is given out. */
-  receivers: ReadonlyArray<Receive>
-  /** At Redis, on the present connection. `unsure`: asked, and not answered in time. */
-  state: "absent" | "asked" | "unsure" | "confirmed"
-  /** Why Redis refuses it, while others than those that wait want it. */
-  refusal: TransportError | undefined
-  readonly waits: Waits.Waits
-  readonly waiting: Set<Confirm>
 }
 
 /** Makes an empty set on a link, which must hand its connections to `prepare`. */
-export const make = (settings: Settings, link: RedisLink.RedisLink, report: Report): RedisSubscriptions => {
+export const make = (settings: Settings, link: RedisLink.RedisLink, report: Subscribed.Report): RedisSubscriptions => {
   const channels = new Map<string, Subscription>()
   const patterns = new Map<string, Subscription>()
   /** Receivers that have left, until Redis has confirmed it. */
   const leavingChannels = new Map<string, ReadonlyArray<Receive>>()
   const leavingPatterns = new Map<string, ReadonlyArray<Receive>>()
-  const retries = new Set<NodeJS.Timeout>()
   let ended: TransportError | undefined
 
   const deliver = (receivers: ReadonlyArray<Receive>, frame: Frame, bytes: number, channel: string) => {
     report.received(bytes)
-    for (let i = 0; i < receivers.length; i++) {
-      try {
-        receivers[i]!(frame, channel)
-      } catch (defect) {
-        report.threw(channel, defect)
-      }
-    }
+    Subscribed.giveOut(receivers, frame, channel, report.threw)
   }
 
   const mapOf = (target: Target) => (target._tag === "Channel" ? channels : patterns)
@@ -84,57 +56,14 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
     const command = subscription.target._tag === "Channel" ? "subscribe" : "psubscribe"
     link.command(command, [subscription.name], 0, (error) => {
       // A newer one of this name has its own SUBSCRIBE behind this.
-      if (mapOf(subscription.target).get(subscription.name) !== subscription) return
-      if (error === undefined) {
-        subscription.state = "confirmed"
-        pardon(subscription)
-        return confirm(subscription, undefined)
-      }
-      // Lost with the connection, or never sent: the next connection asks again.
-      if (error.kind === "ConnectionLost") return
-      const named = new TransportError({ ...fieldsOf(error), operation: operationOf(subscription) })
-      if (error.kind === "Closed") return confirm(subscription, named)
-      // The link judges whether it is dead. If it lives, asking twice does no harm.
-      subscription.state = error.kind === "Timeout" ? "unsure" : "absent"
-      // Those that wait hear it themselves; the others once, by the log.
-      const others = subscription.receivers.length - subscription.waiting.size
-      confirm(subscription, named)
-      if (others > 0) askLater(subscription, named)
+      if (!isCurrent(subscription)) return
+      if (error === undefined) return answers.came(subscription, undefined)
+      answers.came(subscription, new TransportError({ ...fieldsOf(error), operation: operationOf(subscription) }))
     })
   }
 
-  const confirm = (subscription: Subscription, error: TransportError | undefined) => {
-    const waiting = [...subscription.waiting]
-    subscription.waiting.clear()
-    for (const done of waiting) done(error)
-  }
-
-  // One refused target must not cost the others their connection.
-  const askLater = (subscription: Subscription, error: TransportError) => {
-    const isFirst = subscription.refusal === undefined
-    subscription.refusal = error
-    if (isFirst) {
-      report.refused(error)
-      report.changed()
-    }
-    subscription.waits.next(error, (millis = 0) => {
-      if (ended !== undefined) return
-      const timer = setTimeout(() => {
-        retries.delete(timer)
-        if (mapOf(subscription.target).get(subscription.name) === subscription && missing(subscription)) {
-          ask(subscription)
-        }
-      }, millis)
-      retries.add(timer)
-    })
-  }
-
-  const pardon = (subscription: Subscription) => {
-    if (subscription.refusal === undefined) return
-    subscription.refusal = undefined
-    subscription.waits.reset()
-    report.changed()
-  }
+  const isCurrent = (subscription: Subscription) => mapOf(subscription.target).get(subscription.name) === subscription
+  const answers = Subscribed.answers(report, isCurrent, ask)
 
   const add = (target: Target, receive: Receive): Subscription => {
     // As it comes back from Redis: half a surrogate pair has no UTF-8 of its own.
@@ -143,7 +72,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
     const present = map.get(name)
     if (present !== undefined) {
       present.receivers = [...present.receivers, receive]
-      if (missing(present)) ask(present)
+      if (Subscribed.isMissing(present)) ask(present)
       return present
     }
     const subscription: Subscription = {
@@ -169,7 +98,7 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       const map = mapOf(target)
       if (subscription.receivers.length > 0 || map.get(name) !== subscription) return Effect.void
       map.delete(name)
-      pardon(subscription)
+      answers.pardon(subscription)
       if (state === "absent") return Effect.void
       // What comes until Redis has confirmed was counted as received by its sender.
       const leaving = leavingOf(target)
@@ -183,30 +112,11 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       })
     })
 
-  const confirmed = (subscription: Subscription): Effect.Effect<void, TransportError> =>
-    Effect.callback((resume) => {
-      if (subscription.state === "confirmed") return resume(Effect.void)
-      const done: Confirm = (error) => {
-        clearTimeout(timer)
-        resume(error === undefined ? Effect.void : Effect.fail(error))
-      }
-      const timer = setTimeout(() => {
-        subscription.waiting.delete(done)
-        done(
-          new TransportError({
-            kind: link.isUp() ? "Timeout" : "ConnectionLost",
-            operation: operationOf(subscription),
-            detail: `not confirmed within ${settings.commandTimeoutMillis} ms${link.isUp() ? "" : ", the connection is down"}`,
-            hint: "",
-            sent: "unknown"
-          })
-        )
-      }, settings.commandTimeoutMillis)
-      subscription.waiting.add(done)
-      return Effect.sync(() => {
-        clearTimeout(timer)
-        subscription.waiting.delete(done)
-      })
+  const confirmed = (subscription: Subscription) =>
+    Subscribed.confirmed(subscription, {
+      operation: operationOf(subscription),
+      millis: settings.commandTimeoutMillis,
+      isUp: link.isUp
     })
 
   const each = (act: (subscription: Subscription) => void) => {
@@ -224,18 +134,10 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
   return {
     message,
     subscribe: (target, receive) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.suspend(() => {
-          if (ended !== undefined) return Effect.fail(ended)
-          // A function of its own, so that the same one may subscribe twice.
-          const receiver: Receive = (frame, channel) => receive(frame, channel)
-          const subscription = add(target, receiver)
-          return restore(confirmed(subscription)).pipe(
-            Effect.onError(() => remove(subscription, receiver)),
-            Effect.andThen(Effect.addFinalizer(() => remove(subscription, receiver)))
-          )
-        })
-      ),
+      Effect.suspend(() => {
+        if (ended !== undefined) return Effect.fail(ended)
+        return Subscribed.hold(receive, (receiver) => add(target, receiver), confirmed, remove)
+      }),
     prepare: (client) => {
       // Only where the link does not read them itself.
       client.on("messageBuffer", (name: Uint8Array, frame: Uint8Array) =>
@@ -259,15 +161,12 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Repo
       return undefined
     },
     close: () => {
-      for (const timer of retries) clearTimeout(timer)
-      retries.clear()
+      answers.close()
       ended = RedisLink.closed(settings.name, "no")
-      each((subscription) => confirm(subscription, ended))
+      each((subscription) => Subscribed.confirm(subscription, ended))
     }
   }
 }
-
-const missing = ({ state }: Subscription) => state === "absent" || state === "unsure"
 
 const fieldsOf = ({ kind, detail, hint, sent }: TransportError) => ({ kind, detail, hint, sent })
 

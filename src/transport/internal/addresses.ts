@@ -1,4 +1,4 @@
-/** Reads addresses as an environment variable has them: `host:port,host:port`. */
+/** Addresses as text: one by one, and as an environment variable has them, `host:port,host:port`. */
 import * as Config from "effect/Config"
 import * as Schema from "effect/Schema"
 
@@ -18,3 +18,9 @@ const Addresses = Schema.String.check(
 
 /** The addresses in a variable. An address need not have a port. */
 export const config = (name: string) => Config.map(Config.schema(Addresses, name), read)
+
+/** True for an address of numbers, which is no name that a certificate bears by itself. */
+export const isIp = (host: string): boolean => /^[\d.]+$|:/.test(host)
+
+/** An address as text. */
+export const hostAndPort = (host: string, port: number): string => `${host.includes(":") ? `[${host}]` : host}:${port}`

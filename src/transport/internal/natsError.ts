@@ -1,30 +1,17 @@
 /** Turns what the NATS client, the system and the server say into a `TransportError` with advice. */
-import { TransportError, type TransportErrorKind } from "../Transport.ts"
-
-/** Where an error happened. */
-export interface Place {
-  /** As in `TransportError.operation`. */
-  readonly operation: string
-  readonly sent: TransportError["sent"]
-  /** Takes secrets out of a text. */
-  readonly scrub: (text: string) => string
-}
+import { TransportError } from "../Transport.ts"
+import type { Advice, Place } from "./networkError.ts"
+import * as networkError from "./networkError.ts"
 
 /** Builds our own error. Only the texts of the given one are read: what else it holds may be a secret. */
 export const fromUnknown = (error: unknown, { operation, scrub, sent }: Place): TransportError => {
   const texts = textsOf(error)
-  const detail = clean(texts[0] ?? "", scrub)
+  const detail = networkError.clean(texts[0] ?? "", scrub)
   const [kind, hint] = advice(texts, codesOf(error))
   return new TransportError({ kind, operation, detail: detail === "" ? "no reason given" : detail, hint, sent })
 }
 
-type Advice = readonly [kind: TransportErrorKind, hint: string]
-
-const reach = "Check host and port, and that nats-server runs and listens there"
-const certificate: Advice = [
-  "ProtocolError",
-  "The server's certificate is not trusted: check tls.ca, and that tls.servername is a name in the certificate"
-]
+const reach = networkError.reach("nats-server")
 
 /** By the words of the server or of the client. Checked in this order. */
 const said: ReadonlyArray<readonly [RegExp, Advice]> = [
@@ -58,7 +45,7 @@ const said: ReadonlyArray<readonly [RegExp, Advice]> = [
     /client certificate|certificate required/i,
     ["ProtocolError", "The server wants a client's certificate: give tls.cert and tls.key"]
   ],
-  [/altnames|self.signed certificate|certificate has expired|unable to verify/i, certificate],
+  [/altnames|self.signed certificate|certificate has expired|unable to verify/i, networkError.certificate],
   [
     /^the answer is not NATS/,
     ["ProtocolError", "What answers there does not speak NATS: check host and port (4222, not 8222)"]
@@ -68,24 +55,14 @@ const said: ReadonlyArray<readonly [RegExp, Advice]> = [
   [/connection refused/i, ["Unreachable", reach]]
 ]
 
-const codes: Readonly<Record<string, Advice>> = {
-  ECONNREFUSED: ["Unreachable", reach],
-  ENOTFOUND: ["Unreachable", "Check the host name"],
-  EAI_AGAIN: ["Unreachable", "The host name could not be looked up: check it and the DNS server"],
-  EHOSTUNREACH: ["Unreachable", reach],
-  ENETUNREACH: ["Unreachable", reach],
-  EADDRNOTAVAIL: ["Unreachable", reach],
-  ETIMEDOUT: ["Timeout", reach],
-  ECONNRESET: ["ConnectionLost", ""],
-  EPIPE: ["ConnectionLost", ""]
-}
+const codes = networkError.codes("nats-server")
 
 const advice = (texts: ReadonlyArray<string>, found: ReadonlyArray<string>): Advice => {
   for (const [pattern, advise] of said) if (texts.some((text) => pattern.test(text))) return advise
   for (const code of found) {
     const known = codes[code]
     if (known !== undefined) return known
-    if (/CERT|SIGNATURE|ISSUER|CRL|SELF_SIGNED/.test(code)) return certificate
+    if (networkError.isCertificate(code)) return networkError.certificate
   }
   return ["Unknown", ""]
 }
@@ -103,12 +80,4 @@ const chain = (error: unknown, depth = 0): ReadonlyArray<Error> => {
   if (!(error instanceof Error) || depth > 3) return []
   const parts = error instanceof AggregateError ? error.errors : []
   return [error, ...[...parts, error.cause].flatMap((part) => chain(part, depth + 1))]
-}
-
-const maxDetail = 300
-
-const clean = (text: string, scrub: (text: string) => string): string => {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must go
-  const safe = scrub(text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ").trim())
-  return safe.length > maxDetail ? `${safe.slice(0, maxDetail)}…` : safe
 }

@@ -1,10 +1,9 @@
 /** Keeps the state of one NATS link, and tells it: to those who watch, to the log in one line per change, and to metrics. */
 import type * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as LinkMetrics from "../LinkMetrics.ts"
-import * as LinkState from "../LinkState.ts"
+import type * as LinkState from "../LinkState.ts"
 import type { TransportError } from "../Transport.ts"
+import * as LinkHealth from "./linkHealth.ts"
 
 /** @see {@link make} */
 export interface NatsHealth {
@@ -21,49 +20,30 @@ export interface NatsHealth {
 
 /** Begins as `Connecting`. */
 export const make = (name: string, context: Context.Context<never>): NatsHealth => {
-  const runFork = Effect.runForkWith(context)
-  const log = (line: Effect.Effect<void>) => {
-    runFork(Effect.annotateLogs(line, "transport", name))
-  }
-  const link = LinkState.make({ _tag: "Connecting", gaps: 0 })
+  const health = LinkHealth.make("NATS", name, context)
   const told = new Set<TransportError["kind"]>()
   let up = false
   let started = false
-  let over = false
-  let gaps = 0
   let trouble: TransportError | undefined
   let refusal: TransportError | undefined
 
-  const stateMetric = Metric.withAttributes(LinkMetrics.state, { transport: name })
-  const count = (counter: Metric.Counter<number>, attributes?: Record<string, string>) =>
-    Metric.withAttributes(counter, { transport: name, ...attributes }).updateUnsafe(1, context)
-  const change = (state: LinkState.LinkState) => {
-    stateMetric.updateUnsafe(state._tag === "Ready" ? 1 : state._tag === "Closed" ? -1 : 0, context)
-    link.change(state)
-  }
   const settle = () => {
-    if (over || !started) return
+    if (health.isOver() || !started) return
     if (!up) {
-      if (trouble !== undefined) change({ _tag: "Degraded", gaps, error: trouble, down: true })
-    } else if (refusal !== undefined) change({ _tag: "Degraded", gaps, error: refusal, down: false })
-    else if (link.current()._tag !== "Ready") change({ _tag: "Ready", gaps })
+      if (trouble !== undefined) health.degraded(trouble, true)
+    } else if (refusal !== undefined) health.degraded(refusal, false)
+    else if (health.state()._tag !== "Ready") health.ready()
   }
-  const end = (error: TransportError | undefined) => {
-    if (over) return
-    over = true
-    change({ _tag: "Closed", gaps, error })
-  }
-  change(link.current())
 
   return {
-    state: link.current,
-    watch: link.watch,
+    state: health.state,
+    watch: health.watch,
     up: () => {
-      if (over) return
+      if (health.isOver()) return
       up = true
       if (started) {
-        count(LinkMetrics.reconnects, { connection: "both" })
-        log(Effect.logInfo(`NATS: connected again to ${name}`))
+        health.count(LinkMetrics.reconnects, { connection: "both" })
+        health.info(`connected again to ${name}`)
       }
       started = true
       trouble = undefined
@@ -71,19 +51,18 @@ export const make = (name: string, context: Context.Context<never>): NatsHealth 
     },
     down: (error, wasUp) => {
       up = false
-      if (over || !started) return
+      if (health.isOver() || !started) return
       const before = trouble
       trouble = error
       if (wasUp) {
-        gaps++
-        count(LinkMetrics.gaps)
-        if (/slow consumer/i.test(error.detail)) count(LinkMetrics.slowSubscriberCuts)
+        health.gap()
+        if (/slow consumer/i.test(error.detail)) health.count(LinkMetrics.slowSubscriberCuts)
         told.clear()
-        log(Effect.logWarning(`NATS: lost ${name}, reconnecting. ${error.message}`))
+        health.warn(`lost ${name}, reconnecting. ${error.message}`)
       } else if (error.kind !== "ConnectionLost" && !told.has(error.kind)) {
         // Why it does not come back may be another matter, and is told once.
         told.add(error.kind)
-        log(Effect.logWarning(`NATS: ${name} does not come back yet. ${error.message}`))
+        health.warn(`${name} does not come back yet. ${error.message}`)
       }
       if (wasUp || before?.kind !== error.kind || before?.detail !== error.detail) settle()
     },
@@ -91,11 +70,7 @@ export const make = (name: string, context: Context.Context<never>): NatsHealth 
       refusal = error
       settle()
     },
-    gaveUp: (error) => {
-      if (over) return
-      log(Effect.logError(`NATS: ${error.message}`))
-      end(error)
-    },
-    closed: () => end(undefined)
+    gaveUp: health.gaveUp,
+    closed: health.closed
   }
 }

@@ -1,5 +1,6 @@
 /** Reads what a node of a Redis Cluster says about who has which slots. */
 import * as KeySlot from "../KeySlot.ts"
+import { hostAndPort } from "./addresses.ts"
 import type { Settings } from "./redisOptions.ts"
 
 /** Where a node is. */
@@ -9,7 +10,7 @@ export interface Address {
 }
 
 /** An address as text; one node has one. */
-export const textOf = ({ host, port }: Address): string => `${host.includes(":") ? `[${host}]` : host}:${port}`
+export const textOf = ({ host, port }: Address): string => hostAndPort(host, port)
 
 /** The host of a connection's address. */
 export const hostOf = ({ address }: Pick<Settings, "address">): string =>

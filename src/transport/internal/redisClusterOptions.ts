@@ -1,6 +1,7 @@
 /** Reads and checks the options of `RedisCluster` once, before anything connects. */
 import type { Options } from "../RedisCluster.ts"
 import { TransportError } from "../Transport.ts"
+import { reader } from "./readOptions.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
 import type { Defences } from "./redisDefences.ts"
 import * as redisOptions from "./redisOptions.ts"
@@ -59,11 +60,4 @@ export const resolve = (options: Options, defences: Defences): Cluster | Transpo
   }
 }
 
-const invalid = (detail: string, hint = "") =>
-  new TransportError({
-    kind: "InvalidOptions",
-    operation: "read the options of RedisCluster",
-    detail,
-    hint,
-    sent: "no"
-  })
+const { invalid } = reader("RedisCluster")

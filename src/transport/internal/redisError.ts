@@ -4,20 +4,17 @@
  * An ioredis error is never kept: it holds the arguments of its command, that is, the password of a refused AUTH and
  * the payload of a refused PUBLISH. Only the text of its message is read, and that is cleaned too.
  */
-import { TransportError, type TransportErrorKind } from "../Transport.ts"
+import { TransportError } from "../Transport.ts"
+import type { Advice } from "./networkError.ts"
+import * as networkError from "./networkError.ts"
 
 /** Where an error happened. */
-export interface Place {
-  /** As in `TransportError.operation`. */
-  readonly operation: string
-  readonly sent: TransportError["sent"]
+export interface Place extends networkError.Place {
   /** The ACL user, for hints. */
   readonly user: string
   /** The command and the channel, for hints. */
   readonly command?: { readonly name: string; readonly subject: string } | undefined
   readonly tls: boolean
-  /** Takes secrets out of a text. */
-  readonly scrub: (text: string) => string
 }
 
 /** True when the broker itself refused the command, over a connection that is still good. */
@@ -46,14 +43,12 @@ export const fromReply = (text: string, place: Omit<Place, "sent">): TransportEr
 /** What it says, without secrets. */
 export const textOf = (error: unknown, scrub: (text: string) => string): string => clean(messageOf(error), scrub)
 
-type Advice = readonly [kind: TransportErrorKind, hint: string]
-
 const advice = (text: string, code: string | undefined, place: Place): Advice => {
   for (const [pattern, advise] of said) if (pattern.test(text)) return advise(place)
   if (code !== undefined) {
     const known = codes[code]
     if (known !== undefined) return known
-    if (/CERT|SIGNATURE|ISSUER|CRL|SELF_SIGNED/.test(code)) return certificate
+    if (networkError.isCertificate(code)) return networkError.certificate
     if (/^ERR_(SSL|TLS|OSSL)|^EPROTO$/.test(code)) return place.tls ? notTls : notRedis
   }
   return ["Unknown", ""]
@@ -68,10 +63,6 @@ const grant = ({ user, command }: Place): string => {
   return `Give user ${user} the right: ACL SETUSER ${user} ${rights} &${command.subject}`
 }
 
-const certificate: Advice = [
-  "ProtocolError",
-  "The server's certificate is not trusted: check tls.ca, and that tls.servername is a name in the certificate"
-]
 const notTls: Advice = [
   "ProtocolError",
   "The TLS handshake failed: check that this port speaks TLS (else use redis://), and which protocol versions and client certificates the server wants"
@@ -126,26 +117,17 @@ const said: ReadonlyArray<readonly [RegExp, (place: Place) => Advice]> = [
     /certificate required/i,
     () => ["ProtocolError", "The server wants a client's certificate: give tls.cert and tls.key"]
   ],
-  [/altnames|self.signed certificate|certificate has expired|unable to verify/i, () => certificate],
+  [/altnames|self.signed certificate|certificate has expired|unable to verify/i, () => networkError.certificate],
   [/wrong version number|packet length too long|before secure TLS/i, () => notTls],
   [new RegExp(`^${closedEarly}: `), ({ tls }) => (tls ? notTls : notRedis)],
   [/^the server closed the connection/, () => ["ConnectionLost", ""]]
 ]
 
-const reach = "Check host and port, and that Redis runs and listens there"
 const codes: Readonly<Record<string, Advice>> = {
-  ECONNREFUSED: ["Unreachable", reach],
-  ENOTFOUND: ["Unreachable", "Check the host name"],
-  EAI_AGAIN: ["Unreachable", "The host name could not be looked up: check it and the DNS server"],
-  EHOSTUNREACH: ["Unreachable", reach],
-  ENETUNREACH: ["Unreachable", reach],
-  EADDRNOTAVAIL: ["Unreachable", reach],
+  ...networkError.codes("Redis"),
   ENOENT: ["Unreachable", "Check the socket path, and that Redis runs with this unixsocket"],
   EACCES: ["Unreachable", "This process may not open the socket: check its permissions (unixsocketperm)"],
-  ENOTSOCK: ["Unreachable", "The path is no socket"],
-  ETIMEDOUT: ["Timeout", reach],
-  ECONNRESET: ["ConnectionLost", ""],
-  EPIPE: ["ConnectionLost", ""]
+  ENOTSOCK: ["Unreachable", "The path is no socket"]
 }
 
 const codeOf = (error: unknown): string | undefined => {
@@ -174,15 +156,8 @@ const messageOf = (error: unknown): string => {
   return error.message
 }
 
-const maxDetail = 300
-
-const clean = (text: string, scrub: (text: string) => string): string => {
-  const cut = text
-    .replace(/,? with args beginning with.*$/s, "")
-    .replace(/\.? Please report this\.?$/, "")
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must go
-    .replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ")
-    .trim()
-  const safe = scrub(cut)
-  return safe.length > maxDetail ? `${safe.slice(0, maxDetail)}…` : safe
-}
+const clean = (text: string, scrub: (text: string) => string): string =>
+  networkError.clean(
+    text.replace(/,? with args beginning with.*$/s, "").replace(/\.? Please report this\.?$/, ""),
+    scrub
+  )

@@ -1,14 +1,12 @@
 /** Reads and checks the options of `RedisPubSub` once, before anything connects. */
-import * as tls from "node:tls"
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
+import type * as tls from "node:tls"
+import type * as Schedule from "effect/Schedule"
 import type { RedisOptions } from "ioredis"
-import * as Glob from "../../contract/Glob.ts"
 import * as Backoff from "../Backoff.ts"
-import type { Options, Tls } from "../RedisPubSub.ts"
-import { TransportError, type WhileDown } from "../Transport.ts"
+import type { Options } from "../RedisPubSub.ts"
+import type { TransportError, WhileDown } from "../Transport.ts"
+import { hostAndPort, isIp } from "./addresses.ts"
+import { reader } from "./readOptions.ts"
 import type { Defences } from "./redisDefences.ts"
 
 /** What a connection needs to know. Holds no secret that could be printed: they are inside the two functions. */
@@ -42,17 +40,11 @@ export interface Settings {
 }
 
 /** Checks the options. Returns the settings, or the error with kind `InvalidOptions`. */
-export const resolve = (options: Options, defences: Defences): Settings | TransportError => {
-  try {
-    return settings(options, defences)
-  } catch (error) {
-    if (error instanceof TransportError) return error
-    throw error
-  }
-}
+export const resolve = (options: Options, defences: Defences): Settings | TransportError =>
+  read.checked(() => settings(options, defences))
 
-const invalid = (detail: string, hint = "") =>
-  new TransportError({ kind: "InvalidOptions", operation: "read the options of RedisPubSub", detail, hint, sent: "no" })
+const read = reader("RedisPubSub")
+const { integer, invalid, millis, secretText, text } = read
 
 const settings = (options: Options, defences: Defences): Settings => {
   const url = options.url === undefined ? undefined : readUrl(secretText("url", options.url))
@@ -72,15 +64,11 @@ const settings = (options: Options, defences: Defences): Settings => {
   const username = text("username", options.username) ?? url?.username
   const password = options.password === undefined ? url?.password : secretText("password", options.password)
   const db = integer("db", options.db ?? url?.db, 0, 1_000_000) ?? 0
-  const secure = readTls(
-    options.tls,
-    url?.tls ?? false,
+  const secure = withName(
+    read.tls(options.tls, url?.tls ?? false, "the url says rediss://"),
     path === undefined && sentinels === undefined ? host : undefined
   )
-  const prefix = text("prefix", options.prefix) ?? ""
-  if (!/^[\x21-\x7e]*$/.test(prefix) || Glob.isGlob(prefix)) {
-    throw invalid("prefix has a space, a glob character (* ? [ ] \\) or one that is not printable ASCII")
-  }
+  const prefix = read.prefix(options.prefix)
   const maxFrameBytes = integer("maxFrameBytes", options.maxFrameBytes, 1, 512 * 1_048_576) ?? 1_048_576
   const maxBytesInFlight =
     integer("maxBytesInFlight", options.maxBytesInFlight, 1, Number.MAX_SAFE_INTEGER) ?? 16 * 1_048_576
@@ -91,8 +79,7 @@ const settings = (options: Options, defences: Defences): Settings => {
   )
   const scheme = secure === undefined ? "redis" : "rediss"
   const address = path === undefined ? { host, port } : { path }
-  const at = (host: string, port: number) => `${host.includes(":") ? `[${host}]` : host}:${port}`
-  const places = sentinels?.addresses.map(({ host, port }) => at(host, port)).join(",")
+  const places = sentinels?.addresses.map(({ host, port }) => hostAndPort(host, port)).join(",")
   const connectTimeoutMillis = millis("connectTimeout", options.connectTimeout) ?? 5000
   const commandTimeoutMillis = millis("commandTimeout", options.commandTimeout) ?? 2000
   return {
@@ -100,7 +87,7 @@ const settings = (options: Options, defences: Defences): Settings => {
       sentinels !== undefined
         ? `${scheme}+sentinel://${places}/${sentinels.name}`
         : path === undefined
-          ? `${scheme}://${at(host, port)}`
+          ? `${scheme}://${hostAndPort(host, port)}`
           : `unix://${path}`,
     address,
     sentinels: sentinels !== undefined,
@@ -112,9 +99,9 @@ const settings = (options: Options, defences: Defences): Settings => {
     commandTimeoutMillis,
     maxFrameBytes,
     maxBytesInFlight,
-    connect: readSchedule("connect", options.connect),
-    reconnect: readSchedule("reconnect", options.reconnect) ?? Backoff.reconnect,
-    whileDown: readWhileDown(options.whileDown),
+    connect: read.schedule("connect", options.connect),
+    reconnect: read.schedule("reconnect", options.reconnect) ?? Backoff.reconnect,
+    whileDown: read.whileDown(options.whileDown),
     scrub: (line) => secrets.reduce((rest, secret) => rest.replaceAll(secret, "***"), line),
     clientOptions: (connectionName, attempt) => ({
       ...(sentinels === undefined ? address : sentinelOptions(sentinels, secure, attempt)),
@@ -189,23 +176,6 @@ const sentinelOptions = (
   }
 }
 
-const readSchedule = (name: string, given: unknown): Schedule.Schedule<unknown, TransportError> | undefined => {
-  if (given === undefined) return undefined
-  if (!Schedule.isSchedule(given)) throw invalid(`${name} is no Schedule`)
-  return given as Schedule.Schedule<unknown, TransportError>
-}
-
-const readWhileDown = (given: Options["whileDown"]): WhileDown | undefined => {
-  if (given === "fail") return undefined
-  if (given !== undefined && (typeof given !== "object" || given === null)) {
-    throw invalid('whileDown is neither "fail" nor { buffer, for }')
-  }
-  return {
-    calls: integer("whileDown.buffer", given?.buffer, 1, 50_000) ?? 1000,
-    millis: millis("whileDown.for", given?.for) ?? 1000
-  }
-}
-
 interface Url {
   readonly path?: string
   readonly host?: string
@@ -251,66 +221,9 @@ const readUrl = (text: string): Url => {
   }
 }
 
-const readTls = (option: Tls | boolean | undefined, byUrl: boolean, host: string | undefined) => {
-  if (option === false && byUrl) throw invalid("tls is false, but the url says rediss://")
-  if (option === undefined || option === false) return byUrl ? secureOptions({}, host) : undefined
-  if (option === true) return secureOptions({}, host)
-  if (typeof option !== "object" || option === null) throw invalid("tls is neither a boolean nor an object")
-  return secureOptions(option, host)
-}
-
-const secureOptions = (option: Tls, host: string | undefined): tls.ConnectionOptions => {
-  const { ca, cert, key, rejectUnauthorized } = option
-  const servername = option.servername ?? (host === undefined || /^[\d.]+$|:/.test(host) ? undefined : host)
-  let secureContext: tls.SecureContext
-  try {
-    secureContext = tls.createSecureContext({
-      ...(ca === undefined
-        ? {}
-        : { ca: typeof ca === "string" || ca instanceof Uint8Array ? bytes(ca) : ca.map(bytes) }),
-      ...(cert === undefined ? {} : { cert: bytes(cert) }),
-      ...(key === undefined ? {} : { key: bytes(Redacted.isRedacted(key) ? Redacted.value(key) : key) })
-    })
-  } catch (error) {
-    const reason = error instanceof Error && "reason" in error && typeof error.reason === "string" ? error.reason : ""
-    throw invalid(`tls.ca, tls.cert or tls.key cannot be used${reason === "" ? "" : `: ${reason}`}`, "Give them as PEM")
-  }
-  return {
-    secureContext,
-    ...(servername === undefined ? {} : { servername }),
-    ...(rejectUnauthorized === undefined ? {} : { rejectUnauthorized })
-  }
-}
-
-const bytes = (value: string | Uint8Array) => (typeof value === "string" ? value : Buffer.from(value))
-
-// Options may come from plain JavaScript or JSON, so that a wrong type is told here and not deep in a driver.
-const text = (name: string, value: unknown): string | undefined => {
-  if (value === undefined || value === "") return undefined
-  if (typeof value !== "string") throw invalid(`${name} is no text`)
-  return value
-}
-
-const secretText = (name: string, value: unknown): string => {
-  const plain = Redacted.isRedacted(value) ? Redacted.value(value) : value
-  if (typeof plain !== "string") throw invalid(`${name} is neither a text nor a Redacted text`)
-  return plain
-}
-
-const integer = (name: string, value: unknown, least: number, most: number): number | undefined => {
-  if (value === undefined) return undefined
-  if (typeof value !== "number" || !Number.isInteger(value) || value < least || value > most) {
-    throw invalid(`${name} is no whole number between ${least} and ${most}`)
-  }
-  return value
-}
-
-const millis = (name: string, value: Duration.Input | undefined): number | undefined => {
-  if (value === undefined) return undefined
-  const read = Option.map(Duration.fromInput(value), Duration.toMillis)
-  // A timer of Node takes at most 2^31 - 1 ms.
-  if (Option.isNone(read) || !(read.value > 0) || read.value > 2_147_483_647) {
-    throw invalid(`${name} is no positive duration of at most 24 days`)
-  }
-  return read.value
-}
+// The certificate must bear the host's name, where nothing else is said and it is one.
+const withName = (
+  secure: tls.ConnectionOptions | undefined,
+  host: string | undefined
+): tls.ConnectionOptions | undefined =>
+  secure === undefined || host === undefined || isIp(host) ? secure : { servername: host, ...secure }

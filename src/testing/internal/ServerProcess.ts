@@ -10,7 +10,7 @@ export interface Program {
 }
 
 /** A server process. It dies with this one, however this one ends. */
-export interface RedisProcess {
+export interface ServerProcess {
   readonly pid: number | undefined
   /** Its last words, in one line. */
   readonly log: () => string
@@ -23,7 +23,7 @@ export interface RedisProcess {
 const logBytes = 4_096
 
 /** Starts the program on a configuration file in its own folder. Whether it is ready is another question. */
-export const start = (binary: Program, folder: string, args: ReadonlyArray<string>): RedisProcess => {
+export const start = (binary: Program, folder: string, args: ReadonlyArray<string>): ServerProcess => {
   const child = spawn(binary.file, args, {
     cwd: folder,
     env: { ...process.env, ...binary.env },
@@ -76,7 +76,7 @@ const watch = (pid: number, folder: string): ChildProcess => {
 }
 
 /** Asks it to end, and after five seconds makes it. False if it outlived that by another five. */
-export const stop = (server: RedisProcess): Effect.Effect<boolean> =>
+export const stop = (server: ServerProcess): Effect.Effect<boolean> =>
   Effect.gen(function* () {
     for (const name of ["SIGTERM", "SIGKILL"] as const) {
       server.signal(name)
@@ -89,7 +89,7 @@ export const stop = (server: RedisProcess): Effect.Effect<boolean> =>
   }).pipe(onRealTime)
 
 /** Ends it at once, as a crash would. False if it lived on for five seconds. */
-export const kill = (server: RedisProcess): Effect.Effect<boolean> =>
+export const kill = (server: ServerProcess): Effect.Effect<boolean> =>
   Effect.gen(function* () {
     server.signal("SIGKILL")
     yield* Effect.timeoutOption(server.ended, "5 seconds")
