@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Logger, Schema } from "effect"
+import { Effect, Layer, Logger, Result, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, Handlers, Memory, Service, Transport } from "fiberbus"
 import * as Claims from "../../src/server/internal/claims.ts"
@@ -23,7 +23,7 @@ const replicas = Effect.fnUntraced(function* (count: number, change: (memory: Sh
   }
   const transport = Memory.make({ broker })
   const say = (frame: object) => transport.send("work", JSON.stringify({ action: "do", ...frame }), () => {})
-  return { ran, say, numbers: () => ran.map(([, n]) => n) }
+  return { ran, say, transport, numbers: () => ran.map(([, n]) => n) }
 })
 
 const request = (n: number, more?: object) => ({ payload: { n }, reply_to: "caller:x", request_id: `r${n}`, ...more })
@@ -154,6 +154,23 @@ describe("a request that comes to all replicas", () => {
     })
   )
 
+  it.effect("is refused by one of them where none knows its action", () =>
+    Effect.gen(function* () {
+      const replies: Array<any> = []
+      const { say, transport } = yield* replicas(3)
+      yield* transport.subscribe({ _tag: "Channel", channel: "caller:x" }, (frame) => {
+        replies.push(JSON.parse(String(frame)))
+      })
+      say(request(1, { action: "undo" }))
+      yield* Scripted.turns()
+      assert.lengthOf(replies, 1)
+      assert.deepStrictEqual(
+        [replies[0].request_id, replies[0].payload.reason],
+        ["r1", { _tag: "UnknownAction", action: "undo" }]
+      )
+    })
+  )
+
   it("is dropped after this process stood still for longer than claims may last, until a barrier is passed", () => {
     let now = 0
     const noted: Array<string> = []
@@ -195,6 +212,42 @@ describe("a request that comes to all replicas", () => {
     }
     assert.isTrue(claim())
   })
+})
+
+describe("a service whose claims fail", () => {
+  const Live = Service.make("live", Action.make("do").pipe(Action.annotate(Action.Delivery, "live")))
+
+  /** Why a service over a transport with such a claim did not begin. */
+  const begin = (
+    layer: Layer.Layer<never, Transport.TransportError, Transport.Transport>,
+    error: Transport.TransportError
+  ) =>
+    Layer.build(layer).pipe(
+      Effect.provideService(Transport.Transport, { ...Memory.make(), claim: (_key, _ttl, done) => done(error, false) }),
+      Effect.scoped,
+      Effect.result
+    )
+  const work = Handlers.layer(Work, { do: () => Effect.void })
+  const error = (kind: Transport.TransportError["kind"]) =>
+    new Transport.TransportError({ kind, operation: "SET", detail: "no right", hint: "", sent: "no" })
+
+  it.effect("does not begin where it has no right to claim, and says so", () =>
+    Effect.gen(function* () {
+      const refused = Result.getOrThrow(Result.flip(yield* begin(work, error("PermissionDenied"))))
+      assert.deepStrictEqual(
+        [refused.kind, refused.operation, refused.detail, refused.sent],
+        ["PermissionDenied", "claim requests to work", "no right", "no"]
+      )
+    })
+  )
+
+  it.effect("begins where the link is only late, or where it claims nothing", () =>
+    Effect.gen(function* () {
+      assert.isTrue(Result.isSuccess(yield* begin(work, error("Timeout"))))
+      const live = Handlers.layer(Live, { do: () => Effect.void })
+      assert.isTrue(Result.isSuccess(yield* begin(live, error("PermissionDenied"))))
+    })
+  )
 })
 
 describe("the claims of a process", () => {
