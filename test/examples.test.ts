@@ -321,6 +321,14 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "share keeps its deadline: yes",
     "share leaves nothing open: yes"
   ],
+  "46_groups_and_gaps.ts": [
+    "audit    order 1",
+    "audit    order 2",
+    "audit    3 to 4 are gone",
+    "audit    order 5, from the history",
+    "audit    order 6",
+    "groups   6 billed, 6 shipped"
+  ],
   "40_nats.ts": [
     "over   memory (at-most-once, receivers exact)",
     "Dune   lent, 0 left",
@@ -359,6 +367,16 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "200 orders during a shutdown, 0 failed",
     "only anna's customers moved: true",
     "both that are left have flushed: true"
+  ],
+  "45_discovery.ts": [
+    "found     mail -: send",
+    "found     orders 1.2.0: place",
+    'payload   ["count"]',
+    "health    live true, ready true",
+    "caller    sold out",
+    'outcomes  {"success":1,"error":1}',
+    "health    live true, ready false (stock: none left)",
+    "error     nobody listens on the channel of nobody"
   ],
   "39_simulation.ts": [
     "1100 calls in 100 runs, and every promise was kept",

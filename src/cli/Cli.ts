@@ -11,16 +11,20 @@ import * as Printable from "../wire/Printable.ts"
 import { call } from "./Call.ts"
 import { contract } from "./Contract.ts"
 import { dead } from "./Dead.ts"
+import { describe } from "./Describe.ts"
 import * as ExitStatus from "./ExitStatus.ts"
+import { health } from "./Health.ts"
+import { ls } from "./Ls.ts"
 import * as Output from "./Output.ts"
 import { send } from "./Send.ts"
 import { tap } from "./Tap.ts"
+import { top } from "./Top.ts"
 
 const fiberbus = Command.make("fiberbus").pipe(
   Command.withDescription(
     `Talk to services over Redis: fiberbus' own, and Python's Daebus; compare contracts.\n\n  ${ExitStatus.help}`
   ),
-  Command.withSubcommands([call, send, tap, dead, contract])
+  Command.withSubcommands([call, send, tap, ls, describe, health, top, dead, contract])
 )
 
 /**

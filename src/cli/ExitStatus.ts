@@ -22,6 +22,8 @@ export const ExitStatus = {
   incompatible: 8,
   /** `contract diff`: nothing is known to break, but not everything could be compared. */
   notCompared: 9,
+  /** `health`: a process is not ready, or not live. */
+  unhealthy: 10,
   /** A mistake of this program, or its output could not be written. */
   internal: 70,
   /** Ctrl-C. A shell's convention: 128 + SIGINT. */
@@ -42,8 +44,9 @@ export const help = `Exit status:
     7    transport failure
     8    contract diff: something breaks
     9    contract diff: not everything could be compared
+   10    health: not ready, or not live
    70    internal error
-  130    interrupted (tap: 0)`
+  130    interrupted (tap, top: 0)`
 
 /** A command ended otherwise than well. `text` is one line for people, or nothing where silence is right. */
 export class Failed extends Schema.TaggedError<Failed>()("Failed", { status: Schema.Int, text: Schema.String }) {

@@ -1,8 +1,7 @@
 /** Publishes messages to topics. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type * as Topic from "../contract/Topic.ts"
-import { isDurable } from "../contract/Topic.ts"
+import * as Topic from "../contract/Topic.ts"
 import type { Durable } from "../transport/Durable.ts"
 import { Transport, TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
@@ -10,6 +9,7 @@ import * as Codec from "../wire/Codec.ts"
 import * as Reason from "../wire/Reason.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import * as Kept from "./internal/durableTopic.ts"
+import * as Numbering from "./internal/numbering.ts"
 import * as Observed from "./internal/observed.ts"
 
 /** The message does not fit the topic's schema, or does not encode to a JSON object as Daebus' listeners need. */
@@ -67,14 +67,26 @@ const send = <T extends Topic.Any>(topic: T, message: Topic.Message<T>) =>
       catch: () => failed(new InvalidMessage({ path: [], expected: "a message that JSON can carry" }))
     })
     const { maxFrameBytes } = transport.capabilities
-    if (Codec.isLarger(frame, maxFrameBytes)) {
-      return yield* failed(
-        new Reason.PayloadTooLarge({ what: "message", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
-      )
+    const tooLarge = (text: string) =>
+      failed(new Reason.PayloadTooLarge({ what: "message", bytes: Codec.byteLength(text), maxBytes: maxFrameBytes }))
+    if (Topic.isDurable(topic) || !Topic.isNumbered(topic)) {
+      if (Codec.isLarger(frame, maxFrameBytes)) return yield* tooLarge(frame)
+      if (Topic.isDurable(topic)) return yield* Effect.mapError(Kept.publish(topic, frame), failed)
+      return yield* Effect.callback<number, PublishError>((resume) => {
+        transport.send(Channels.topic(transport.prefix, channel), frame, (error, receivers) =>
+          resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failed(error)))
+        )
+      })
     }
-    if (isDurable(topic)) return yield* Effect.mapError(Kept.publish(topic, frame), failed)
+    if (Object.hasOwn(json, "fiberbus")) {
+      const expected = "no field fiberbus, where the message's number is"
+      return yield* failed(new InvalidMessage({ path: ["fiberbus"], expected }))
+    }
+    const counter = yield* Numbering.of(transport, topic)
     return yield* Effect.callback<number, PublishError>((resume) => {
-      transport.send(Channels.topic(transport.prefix, channel), frame, (error, receivers) =>
+      const numbered = counter.frameOf(frame)
+      if (Codec.isLarger(numbered, maxFrameBytes)) return resume(tooLarge(numbered))
+      counter.send(numbered, (error, receivers) =>
         resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failed(error)))
       )
     })

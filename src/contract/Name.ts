@@ -23,6 +23,7 @@ export class InvalidName extends Data.TaggedError("InvalidName")<{
     | "background task"
     | "daemon"
     | "blueprint"
+    | "health check"
   readonly given: string
   readonly why: string
 }> {
@@ -38,6 +39,7 @@ export const problem = (kind: InvalidName["kind"], name: string): string | undef
   if (!/^[\x21-\x7e]+$/.test(name)) return "it has a character that is not printable ASCII, or a space"
   if (kind !== "pattern" && Glob.isGlob(name)) return "it has a glob character (* ? [ ] \\)"
   if (name === "__proto__") return "JavaScript gives it a meaning of its own"
+  if (kind === "action" && name.startsWith("$")) return "names that begin with $ are fiberbus' own, such as $health"
   if (kind === "action" && name === "then") return "a caller with a method `then` would be taken for a Promise"
   return undefined
 }

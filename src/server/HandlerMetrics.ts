@@ -27,6 +27,14 @@ export const heard = Metric.counter("fiberbus_heard_total", {
 /** The series of one handler or listener. */
 export interface HandlerMetrics {
   readonly ended: (outcome: string, millis: number) => void
+  /** What was counted so far. Of a listener nothing. */
+  readonly read?: () => Counted
+}
+
+/** How many ended how, and how long they took. */
+export interface Counted {
+  readonly outcomes: Readonly<Record<string, number>>
+  readonly duration: Metric.HistogramState
 }
 
 /** Makes those of a handler, in the registry of the context. */
@@ -38,7 +46,11 @@ export const ofAction = (service: string, action: string, context: Context.Conte
     ended: (outcome, millis) => {
       histogram.update(millis, context)
       outcomes(outcome).update(1, context)
-    }
+    },
+    read: () => ({
+      outcomes: Object.fromEntries(Array.from(outcomes.known, ([name, series]) => [name, series.get(context).count])),
+      duration: histogram.get(context)
+    })
   }
 }
 

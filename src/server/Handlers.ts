@@ -178,6 +178,7 @@ const toEntry = (
   const handle = handler as (payload: unknown, tools: Tools<unknown>) => unknown
   return {
     name: action.name,
+    action,
     concurrency: Context.get(action.annotations, Action.Concurrency),
     delivery: Context.get(action.annotations, Action.Delivery),
     redelivery: Context.get(action.annotations, Action.Redelivery),

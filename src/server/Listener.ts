@@ -1,5 +1,5 @@
 /** Hears what is published on a topic, as a Layer. */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -8,16 +8,25 @@ import * as Topic from "../contract/Topic.ts"
 import { Durable } from "../transport/Durable.ts"
 import { Transport, type TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
+import * as Numbers from "../wire/Numbers.ts"
 import * as SchemaCodec from "../wire/SchemaCodec.ts"
 import * as Entry from "./internal/entry.ts"
+import * as Hearing from "./internal/hearing.ts"
 import { host } from "./internal/host.ts"
 import * as Observed from "./internal/observed.ts"
+import type { Gap } from "./internal/tracker.ts"
 import * as Options from "./Options.ts"
+
+export type { Gap } from "./internal/tracker.ts"
 
 /** What a listener knows of a message beside its content. */
 export interface Info {
   /** The channel it came on, without the transport's prefix: of interest to listeners of a pattern. */
   readonly channel: string
+  /** Which message of which publisher it is; nothing where it bears no number (`Topic.Numbered`). */
+  readonly number: { readonly from: string; readonly seq: number } | undefined
+  /** It was missed at first, and comes from its publisher's history (`Topic.History`). */
+  readonly backfilled: boolean
 }
 
 /** A listener. Its failures are logged and counted; they reach neither the publisher nor other listeners. */
@@ -26,20 +35,42 @@ export type Handler<T extends Topic.Any | Topic.AnyPattern, E, R> = (
   info: Info
 ) => Effect.Effect<unknown, E, R>
 
+/** A listener that hears everything. */
+export interface Alone<E, R> extends Options.Options {
+  /**
+   * Runs when messages of a publisher are missing for good: before the message that showed it, where both are handled one at a time. Of
+   * topics whose messages bear numbers (`Topic.Numbered`). It takes a slot and waits in the backlog as a message does.
+   */
+  readonly onGap?: (gap: Gap) => Effect.Effect<unknown, E, R>
+  readonly group?: undefined
+}
+
+/** One of several listeners that share the messages. */
+export interface Grouped extends Options.Options {
+  /**
+   * Of all listeners to this topic or pattern with this group, in whichever processes, one handles each message, at most once.
+   * Claims are the transport's: over one that has none the Layer fails with `TransportError` of kind `InvalidOptions`.
+   */
+  readonly group: string
+  readonly onGap?: undefined
+}
+
 /**
  * Runs a handler for every message of a topic or pattern, from when the Layer is built until its Scope closes.
  *
- * Every listener gets every message, also several on one channel. Up to `concurrency` (10) messages are handled at once, so
- * they may overtake each other; `concurrency: 1` keeps their order. Beyond `backlog` waiting ones, new messages are dropped and
- * counted. A message that does not fit the schema is dropped and counted.
- * Errors: `TransportError` when the channel cannot be subscribed to.
+ * Every listener gets every message, also several on one channel; those of a `group` share them. Up to `concurrency` (10) messages are
+ * handled at once, so they may overtake each other; `concurrency: 1` keeps their order. Beyond `backlog` waiting ones, new messages are
+ * dropped and counted. A message that does not fit the schema is dropped and counted.
+ * Errors: `TransportError` when the channel cannot be subscribed to. Throws `InvalidName` for a group.
  */
-export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, R2 = never>(
+export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, R2 = never, E3 = never, R3 = never>(
   topic: T,
   handler: Handler<T, E, R> | Effect.Effect<Handler<T, E, R>, E2, R2>,
-  options?: Options.Options
-): Layer.Layer<never, E2 | TransportError, Transport | Exclude<R | R2, Scope.Scope>> =>
-  Layer.effectDiscard(
+  options: Alone<E3, R3> | Grouped = {}
+): Layer.Layer<never, E2 | TransportError, Transport | Exclude<R | R2 | R3, Scope.Scope>> => {
+  const { group, onGap, ...rest } = options
+  if (group !== undefined) Name.check("group", group)
+  return Layer.effectDiscard(
     Effect.gen(function* () {
       const { prefix } = yield* Transport
       const { listen } = yield* host
@@ -50,10 +81,17 @@ export const layer = <T extends Topic.Any | Topic.AnyPattern, E, R, E2 = never, 
           ? { _tag: "Pattern", pattern: Channels.pattern(prefix, topic.pattern) }
           : { _tag: "Channel", channel: Channels.topic(prefix, topic.channel) },
         toEntry(topic, made, context),
-        Options.resolve(options)
+        Options.resolve(rest),
+        {
+          group,
+          onGap: onGap as Hearing.Hearing["onGap"],
+          // What a durable topic keeps it keeps for groups.
+          refills: Context.get(topic.annotations, Topic.History) !== undefined && !Topic.isDurable(topic)
+        }
       )
     })
   ) as any
+}
 
 /** What can be set for a group of durable listeners. */
 export interface GroupOptions extends Options.Options {
@@ -116,9 +154,14 @@ const toEntry = (
     concurrency: undefined,
     delivery: "live",
     automatic: false,
-    select: (envelope) => envelope.raw,
+    select: ({ raw }) => Numbers.strip(raw),
     decode: SchemaCodec.make(topic.message).decode,
-    handle: (message, exchange) => handler(message, { channel: exchange.service }) as Effect.Effect<unknown, unknown>,
+    handle: (message, { envelope: { raw }, service }) =>
+      handler(message, {
+        channel: service,
+        number: raw["fiberbus"] === undefined ? undefined : Numbers.read(raw),
+        backfilled: Hearing.isBackfilled(raw)
+      }) as Effect.Effect<unknown, unknown>,
     context,
     observed: Observed.topic(name, Topic.isPattern(topic), context),
     success: undefined,

@@ -76,6 +76,13 @@ export interface Options {
    * `<service>.responses`, as Daebus does.
    */
   readonly unaddressed?: "ignore" | "responses"
+  /** The version of the service, as `Discovery` tells it: text of your own. Of a service only. */
+  readonly version?: string
+  /**
+   * Whether these handlers answer `$ping`, `$info`, `$stats` and `$health`. Default `all`. With `none` they tell nothing of themselves: their actions
+   * are in no answer, and a service that has no others gives none. Of a service only.
+   */
+  readonly discovery?: "all" | "none"
   /** What holds for its durable actions. */
   readonly durable?: DurableOptions
 }
@@ -115,6 +122,8 @@ export interface Settings {
   readonly unknownAction: "reply" | "ignore"
   readonly replyTo: "inboxes" | "any" | ReadonlyArray<string>
   readonly unaddressed: "ignore" | "responses"
+  readonly version: string | undefined
+  readonly discovery: "all" | "none"
   readonly durable: DurableSettings
 }
 
@@ -133,6 +142,8 @@ export const defaults: Settings = {
   unknownAction: "reply",
   replyTo: "inboxes",
   unaddressed: "ignore",
+  version: undefined,
+  discovery: "all",
   durable: {
     retry: Backoff.make({ first: "1 second", longest: "1 minute" }),
     deliveries: 5,

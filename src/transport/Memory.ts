@@ -4,6 +4,8 @@
  * At most once, in order, and bounded: a frame that finds `capacity` others waiting is refused. The embedded default,
  * and what tests run on.
  */
+import { performance } from "node:perf_hooks"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -46,7 +48,11 @@ interface Waiting {
 }
 
 /** Makes a broker that lives as long as it is referenced; transports made on it hear each other. */
-export const makeBroker = (options?: { readonly capacity?: number }): Broker => {
+export const makeBroker = (options?: {
+  readonly capacity?: number
+  /** The time that claims last by, in milliseconds. Default that of the process. */
+  readonly now?: () => number
+}): Broker => {
   const capacity = options?.capacity ?? defaultCapacity
   // Arrays are replaced and never changed: a receiver may subscribe or leave while a frame is given out.
   const channels = new Map<string, ReadonlyArray<Receive>>()
@@ -109,7 +115,7 @@ export const makeBroker = (options?: { readonly capacity?: number }): Broker => 
         setImmediate(flush)
       }
     },
-    claim: Claims.make(maxClaims),
+    claim: Claims.make(maxClaims, options?.now ?? (() => performance.now())),
     barrier: (done) => {
       // Behind the turn that delivers what waits now.
       setImmediate(done)
@@ -196,13 +202,15 @@ const closed = new TransportError({
 export const layerOptions = (options?: Options & { readonly broker?: Broker }): Layer.Layer<Transport> =>
   Layer.effect(
     Transport,
-    Effect.map(
-      Effect.acquireRelease(
-        Effect.sync(() => open(options)),
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000
+      const { transport } = yield* Effect.acquireRelease(
+        Effect.sync(() => open({ ...options, broker: options?.broker ?? makeBroker({ ...options, now }) })),
         ({ close }) => Effect.sync(close)
-      ),
-      ({ transport }) => transport
-    )
+      )
+      return transport
+    })
   )
 
 /** A transport with a broker of its own: everything that is provided with this very Layer hears each other. */

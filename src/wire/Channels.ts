@@ -16,6 +16,9 @@ export const instance = (prefix: string, serviceName: string, by: string): strin
 /** Which processes serve a service; see `wire/Presence`. */
 export const instances = (prefix: string, serviceName: string): string => `${prefix}${serviceName}.instances`
 
+/** Questions to all processes that serve anything; see `wire/Discovery`. */
+export const who = (prefix: string): string => `${prefix}fiberbus.who`
+
 /** True for the channel that a request to a service is sent on: the service's own, or that of one of its processes. */
 export const leadsTo = (channel: string, serviceChannel: string): boolean =>
   channel === serviceChannel || channel.startsWith(`${serviceChannel}.instance:`)
@@ -44,6 +47,19 @@ export const groupQueue = (prefix: string, topic: string, group: string): string
 
 /** Messages of a topic, or of all topics that match a pattern. */
 export const topic = (prefix: string, channel: string): string => prefix + channel
+
+/**
+ * What publishers and listeners of a topic say about the numbers of its messages; see `wire/Numbers`. Its name begins otherwise than the
+ * topic's, so that a pattern of topics does not match it.
+ */
+export const numbers = (prefix: string, channel: string): string => `${prefix}numbers:${channel}`
+
+/** The same for all topics that match a pattern. */
+export const numbersPattern = (prefix: string, glob: string): string => pattern(numbers(prefix, ""), glob)
+
+/** The key by which one listener of a group has a message for itself. */
+export const groupClaim = (prefix: string, topic: string, group: string, message: string): string =>
+  claim(prefix, `${topic}:${group}`, message)
 
 /** A pattern behind a prefix, whose own glob characters stand for themselves. */
 export const pattern = (prefix: string, glob: string): string => prefix.replace(/[*?[\]\\]/g, "\\$&") + glob

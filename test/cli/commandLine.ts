@@ -1,6 +1,18 @@
 /** Runs the command line in this process, against a broker in memory and streams that the test holds. */
 import { NodeServices } from "@effect/platform-node"
-import { ConfigProvider, Console, Effect, Layer, PlatformError, Queue, Sink, Stdio, Stream } from "effect"
+import {
+  type Cause,
+  ConfigProvider,
+  Console,
+  Effect,
+  Layer,
+  PlatformError,
+  Queue,
+  Sink,
+  Stdio,
+  Stream,
+  Terminal
+} from "effect"
 import { Durable, Memory, type Transport } from "fiberbus"
 import * as Cli from "../../src/cli/Cli.ts"
 import { ExitStatus, WhenInterrupted } from "../../src/cli/ExitStatus.ts"
@@ -13,6 +25,8 @@ export interface Options {
   readonly connect?: (options: RedisPubSub.Options) => Layer.Layer<Transport.Transport, Transport.TransportError>
   /** Runs before each write to stdout. */
   readonly onStdout?: Effect.Effect<void, PlatformError.PlatformError>
+  /** Keys that are pressed. */
+  readonly keys?: Queue.Dequeue<Terminal.UserInput, Cause.Done>
 }
 
 /** A place to run commands, on a broker of its own. */
@@ -48,6 +62,12 @@ const start = (
     stdout: () => out.sink,
     stderr: () => err.sink
   })
+  const terminal = Layer.effect(
+    Terminal.Terminal,
+    Effect.map(Terminal.Terminal, (own) =>
+      options.keys === undefined ? own : { ...own, readInput: Effect.succeed(options.keys) }
+    )
+  )
   const forbidden = (...values: ReadonlyArray<unknown>) => {
     throw new Error(`console was used: ${values.join(" ")}`)
   }
@@ -62,6 +82,7 @@ const start = (
       Effect.provideService(Console.Console, { ...console, log: forbidden, error: forbidden }),
       Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env: options.env ?? {} }))),
       Effect.provide(stdio),
+      Effect.provide(terminal),
       Effect.provide(NodeServices.layer)
     ),
     stdout: out.text,

@@ -50,6 +50,32 @@ it.layer(RedisServer.layer, { excludeTestServices: true })("the program fiberbus
     })
   )
 
+  it.effect("lists, describes, checks and watches services", () =>
+    Effect.gen(function* () {
+      const { bus, env } = yield* place
+      yield* Effect.gen(function* () {
+        const listed = yield* Program.run(["ls"], env)
+        assert.match(
+          listed.stdout,
+          /^SERVICE .*\nuser_service {2}[\w-]{13} {2}- .* get_user, import_users, ping, wait\n$/
+        )
+        const described = yield* Program.run(["describe", "user_service"], env)
+        assert.include(described.stdout, "\n    payload   { rows: string[] }\n")
+        assert.strictEqual((yield* Program.run(["health", "user_service"], env)).status, 0)
+        assert.strictEqual((yield* Program.run(["health", "nobody"], env)).status, 3)
+        const once = yield* Program.run(["top", "--once"], env)
+        assert.match(once.stdout, /\nuser_service .* Ready\n$/)
+        const live = yield* Program.start(["top"], env)
+        assert.match(yield* live.nextOut, /^1 services, 1 processes, /)
+        live.process.kill("SIGINT")
+        const ended = yield* live.ended
+        assert.strictEqual(ended.status, 0)
+        // What is no terminal gets no control sequences.
+        assert.notInclude(ended.stdout, "\u001b")
+      }).pipe(Effect.provide(UsersLive), Effect.provide(bus), Effect.provide(Logger.layer([])))
+    })
+  )
+
   it.effect("sends, and tells that nobody is there", () =>
     Effect.gen(function* () {
       const { env, bus, prefix } = yield* place

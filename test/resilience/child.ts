@@ -17,7 +17,10 @@ export interface Child {
 }
 
 /** Starts `test/resilience/worker.ts` in a role. */
-export const make = (role: "serve" | "replica" | "call", url: string): Effect.Effect<Child, never, Scope.Scope> =>
+export const make = (
+  role: "serve" | "replica" | "call" | "group",
+  url: string
+): Effect.Effect<Child, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(() =>

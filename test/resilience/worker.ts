@@ -1,12 +1,12 @@
 /**
  * A process of its own for tests that kill, freeze and block it: `worker.ts serve URL`, `worker.ts call URL`, or `worker.ts replica URL`,
- * which serves with more slots than a test fills.
+ * which serves with more slots than a test fills. `worker.ts group URL` is one of a group of listeners.
  *
  * `serve` runs the service below; `call` asks the service `endless` for its stream. Each line of output is one event.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Logger, Schema, Stream } from "effect"
-import { Action, Caller, Handlers, Service } from "fiberbus"
+import { Action, Caller, Handlers, Listener, Service, Topic } from "fiberbus"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
 export class Worker extends Service.make(
@@ -16,6 +16,8 @@ export class Worker extends Service.make(
 ) {}
 
 export class Endless extends Service.make("endless", Action.make("count", { progress: { n: Schema.Finite } })) {}
+
+export const Jobs = Topic.make("jobs", { n: Schema.Finite }).pipe(Topic.annotate(Topic.Numbered, true))
 
 const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
 
@@ -45,9 +47,15 @@ const call = Layer.effectDiscard(
   })
 )
 
+const group = Layer.effectDiscard(say("ready")).pipe(
+  Layer.provide(Listener.layer(Jobs, ({ n }) => say(`got ${n}`), { group: "workers", backlog: 20_000 }))
+)
+
 if (process.argv[1] === import.meta.filename) {
   const [role, url = ""] = process.argv.slice(2)
-  const transport = RedisPubSub.layer({ url, commandTimeout: "500 millis" })
-  const program = Layer.provide(role === "call" ? call : serve(role === "replica" ? 500 : 2), transport)
+  // A claim that nobody knows the end of is a message lost, which a busy machine must not bring about.
+  const transport = RedisPubSub.layer({ url, commandTimeout: role === "group" ? "1 minute" : "500 millis" })
+  const roles = { call, group, replica: serve(500) }
+  const program = Layer.provide(roles[role as keyof typeof roles] ?? serve(2), transport)
   NodeRuntime.runMain(Layer.launch(Layer.provide(program, Logger.layer([]))))
 }

@@ -1,9 +1,21 @@
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Layer, Option, Schedule, Schema } from "effect"
+import { Context, Deferred, Effect, Layer, Logger, Option, Queue, Schedule, Schema } from "effect"
 import { TestClock } from "effect/testing"
-import { Action, Broadcast, Caller, Durable, Handlers, Lease, Listener, Service, Topic, Transport } from "fiberbus"
+import {
+  Action,
+  Broadcast,
+  Caller,
+  Discovery,
+  Durable,
+  Handlers,
+  Lease,
+  Listener,
+  Service,
+  Topic,
+  Transport
+} from "fiberbus"
 import { RedisClusterServer, RedisServer } from "fiberbus/testing"
 import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisLease from "fiberbus/transport/RedisLease"
@@ -13,6 +25,12 @@ import * as RedisStreams from "fiberbus/transport/RedisStreams"
 /** The lines that the documentation gives: tested as they stand there. */
 const docs = readFileSync(resolve(import.meta.dirname, "../../docs/security.md"), "utf8")
 const acl = Array.from(docs.matchAll(/^user .*$/gm), ([line]) => line)
+
+/** A service that nobody allowed to hear of `fiberbus.who`. */
+const old = acl
+  .find((line) => line.startsWith("user live "))!
+  .replaceAll("live", "old")
+  .replace(" &fiberbus.who", "")
 
 const Users = Service.make(
   "user_service",
@@ -25,7 +43,9 @@ const serving = (options?: Parameters<typeof Handlers.layer>[2]) =>
 const UsersLive = serving()
 
 /** A connection as one of the roles. */
-const as = (role: "service" | "live" | "caller" | "listener" | "publisher") =>
+const as = (
+  role: "service" | "live" | "caller" | "listener" | "publisher" | "member" | "auditor" | "teller" | "operator" | "old"
+) =>
   Layer.unwrap(
     Effect.map(RedisServer.RedisServer, ({ host, port }) =>
       RedisPubSub.layer({ host, port, username: role, password: `${role}-password` })
@@ -68,151 +88,253 @@ it("has a line for each role", () => {
   assert.deepStrictEqual(
     acl.map((line) => line.split(" ")[1]),
     [
-      ...["service", "caller", "live", "listener", "publisher", "leases", "producer", "worker"],
+      ...[
+        "service",
+        "caller",
+        "live",
+        "listener",
+        "publisher",
+        "member",
+        "auditor",
+        "teller",
+        "operator",
+        "leases",
+        "producer",
+        "worker"
+      ],
       ...["shard-service", "shard-caller", "shard-listener", "shard-publisher"]
     ]
   )
 })
 
 describe("under the least privileges", () => {
-  it.layer(RedisServer.layerOptions({ acl: ["user default off", ...acl.filter((line) => !line.includes(" shard-"))] }))(
-    (it) => {
-      it.effect("a service answers and a caller calls, progress and all", () =>
-        Effect.gen(function* () {
-          const users = yield* Caller.make(Users)
-          assert.strictEqual(yield* users.count(), 2)
-          const steps: Array<number> = []
-          const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
-          assert.strictEqual(yield* count, 2)
-          assert.deepStrictEqual(steps, [1])
-          assert.strictEqual(yield* users.count.send(), 1)
-        }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
-      )
+  it.layer(
+    RedisServer.layerOptions({ acl: ["user default off", ...acl.filter((line) => !line.includes(" shard-")), old] })
+  )((it) => {
+    it.effect("a service answers and a caller calls, progress and all", () =>
+      Effect.gen(function* () {
+        const users = yield* Caller.make(Users)
+        assert.strictEqual(yield* users.count(), 2)
+        const steps: Array<number> = []
+        const count = users.count.stream().pipe(Caller.onProgress(({ n }) => Effect.sync(() => steps.push(n))))
+        assert.strictEqual(yield* count, 2)
+        assert.deepStrictEqual(steps, [1])
+        assert.strictEqual(yield* users.count.send(), 1)
+      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(UsersLive, as("service"))))
+    )
 
-      it.effect("a service that may not claim requests is told so when it begins, and may serve live", () =>
-        Effect.gen(function* () {
-          const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.provide(UsersLive, as("live")))))
-          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
-          assert.include(String(error), 'delivery: "live"')
-          const users = yield* Caller.make(Users)
-          assert.strictEqual(yield* users.count(), 2)
-        }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
-      )
+    it.effect("a service that may not claim requests is told so when it begins, and may serve live", () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(Layer.provide(UsersLive, as("live")))))
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+        assert.include(String(error), 'delivery: "live"')
+        const users = yield* Caller.make(Users)
+        assert.strictEqual(yield* users.count(), 2)
+      }).pipe(Effect.provide(as("caller")), Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live"))))
+    )
 
-      it.effect("a listener hears and a publisher publishes", () =>
-        Effect.gen(function* () {
-          const heard = yield* Deferred.make<string>()
-          const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
-            Layer.provide(as("listener"))
-          )
-          yield* Effect.gen(function* () {
-            assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
-            assert.strictEqual(yield* Deferred.await(heard), "created")
-          }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
-        })
+    it.effect("an operator finds services and asks how they are, and hears no request", () =>
+      Effect.gen(function* () {
+        const found = yield* Discovery.services()
+        assert.deepStrictEqual(
+          found.map(({ instances, service }) => [service, instances.length]),
+          [["user_service", 2]]
+        )
+        assert.lengthOf(yield* Discovery.info(Users), 2)
+        const [first, second] = yield* Discovery.health(Users)
+        assert.isTrue(first?.ready && second?.ready)
+        for (const { instance } of [first!, second!]) {
+          assert.lengthOf(yield* Discovery.stats(Users, { instance }), 1)
+        }
+        yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+        yield* denied(subscribing("user_service"), "user_service")
+      }).pipe(
+        Effect.provide(as("operator")),
+        Effect.provide(Layer.provide(UsersLive, as("service"))),
+        Effect.provide(Layer.provide(serving({ delivery: "live" }), as("live")))
       )
+    )
 
-      it.effect("a producer has durable work done by a worker, who is given all it needs", () =>
-        Effect.gen(function* () {
-          const Live = Handlers.layer(
-            Payments,
-            {
-              charge: ({ cents }) => Effect.succeed(cents),
-              fail: () => Effect.die("for the test")
+    it.effect("a service that may not hear who asks for all serves all the same, and is asked by its name", () => {
+      const logged: Array<string> = []
+      const logger = Logger.layer([Logger.make(({ message }) => void logged.push(String(message)))])
+      return Effect.gen(function* () {
+        assert.deepStrictEqual(yield* Effect.provide(Discovery.services({ timeout: 50 }), as("operator")), [])
+        const users = yield* Caller.make(Users)
+        assert.strictEqual(yield* users.count(), 2)
+        assert.lengthOf(yield* Discovery.instances(Users), 1)
+        yield* denied(Discovery.services(), "fiberbus.who")
+        assert.lengthOf(
+          logged.filter((line) => line.includes("fiberbus.who")),
+          1
+        )
+      }).pipe(
+        Effect.provide(as("caller")),
+        Effect.provide(Layer.provide(serving({ delivery: "live" }), as("old"))),
+        Effect.provide(logger)
+      )
+    })
+
+    it.effect("a listener hears and a publisher publishes", () =>
+      Effect.gen(function* () {
+        const heard = yield* Deferred.make<string>()
+        const Live = Listener.layer(Events, ({ type }) => Deferred.succeed(heard, type)).pipe(
+          Layer.provide(as("listener"))
+        )
+        yield* Effect.gen(function* () {
+          assert.strictEqual(yield* Broadcast.publish(Events, { type: "created" }), 1)
+          assert.strictEqual(yield* Deferred.await(heard), "created")
+        }).pipe(Effect.provide(Live), Effect.provide(as("publisher")))
+      })
+    )
+
+    it.effect("a producer has durable work done by a worker, who is given all it needs", () =>
+      Effect.gen(function* () {
+        const Live = Handlers.layer(
+          Payments,
+          {
+            charge: ({ cents }) => Effect.succeed(cents),
+            fail: () => Effect.die("for the test")
+          },
+          { durable: { retry: Schedule.spaced("5 millis"), deliveries: 2, idle: "200 millis" } }
+        )
+        yield* Layer.build(Live.pipe(Layer.provide(durably("worker"))))
+        yield* Effect.gen(function* () {
+          const payments = yield* Caller.make(Payments)
+          assert.strictEqual(yield* payments.charge({ cents: 5 }), 5)
+          const later = yield* payments.charge.enqueue({ cents: 6 }, { id: "late", delay: "50 millis", key: "k" })
+          yield* payments.charge.enqueue({ cents: 7 }, { id: "behind", key: "k" })
+          assert.strictEqual(yield* later.await(), 6)
+          assert.strictEqual(yield* payments.charge.receipt("behind").await(), 7)
+          const error = yield* Effect.flip(payments.fail())
+          assert.strictEqual(error.reason._tag, "RemoteDefect")
+          yield* Broadcast.publish(Orders, { n: 1 })
+          const other = yield* Caller.make(Others)
+          yield* denied(other.work(), "append in {others}")
+        }).pipe(Effect.scoped, Effect.provide(durably("producer")))
+        // Every part of its keeping has been used; a right that is missing would have been told.
+        const { dead } = Context.get(yield* Layer.build(durably("worker")), Durable.Durable)
+        const [letter] = yield* dead.list("{payments}", { limit: 1 })
+        assert.strictEqual(letter?.reason, "Defect")
+        assert.isTrue(yield* dead.replay("{payments}", letter!.letter))
+      }).pipe(Effect.scoped, TestClock.withLive)
+    )
+
+    it.effect("a member of a group claims messages of that group, and of no other", () =>
+      Effect.gen(function* () {
+        const heard = yield* Queue.unbounded<string>()
+        const member = (group: string) =>
+          Listener.layer(Events, ({ type }) => Queue.offer(heard, type), { group }).pipe(Layer.provide(as("member")))
+        yield* Effect.gen(function* () {
+          yield* Broadcast.publish(Events, { type: "created" })
+          assert.strictEqual(yield* Queue.take(heard), "created")
+        }).pipe(Effect.provide(member("billing")), Effect.provide(as("publisher")))
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(member("shipping"))))
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+        assert.include(error.hint, "without a group")
+      })
+    )
+
+    it.effect("who listens to numbers asks for what it missed, and their publisher answers", () =>
+      Effect.gen(function* () {
+        const Kept = Events.pipe(Topic.annotate(Topic.History, { messages: 10, for: "1 minute" }))
+        const heard = yield* Queue.unbounded<unknown>()
+        // Loses the second message on the way.
+        const lossy = Layer.effect(
+          Transport.Transport,
+          Effect.map(Transport.Transport, (transport) => ({
+            ...transport,
+            get state() {
+              return transport.state
             },
-            { durable: { retry: Schedule.spaced("5 millis"), deliveries: 2, idle: "200 millis" } }
-          )
-          yield* Layer.build(Live.pipe(Layer.provide(durably("worker"))))
-          yield* Effect.gen(function* () {
-            const payments = yield* Caller.make(Payments)
-            assert.strictEqual(yield* payments.charge({ cents: 5 }), 5)
-            const later = yield* payments.charge.enqueue({ cents: 6 }, { id: "late", delay: "50 millis", key: "k" })
-            yield* payments.charge.enqueue({ cents: 7 }, { id: "behind", key: "k" })
-            assert.strictEqual(yield* later.await(), 6)
-            assert.strictEqual(yield* payments.charge.receipt("behind").await(), 7)
-            const error = yield* Effect.flip(payments.fail())
-            assert.strictEqual(error.reason._tag, "RemoteDefect")
-            yield* Broadcast.publish(Orders, { n: 1 })
-            const other = yield* Caller.make(Others)
-            yield* denied(other.work(), "append in {others}")
-          }).pipe(Effect.scoped, Effect.provide(durably("producer")))
-          // Every part of its keeping has been used; a right that is missing would have been told.
-          const { dead } = Context.get(yield* Layer.build(durably("worker")), Durable.Durable)
-          const [letter] = yield* dead.list("{payments}", { limit: 1 })
-          assert.strictEqual(letter?.reason, "Defect")
-          assert.isTrue(yield* dead.replay("{payments}", letter!.letter))
-        }).pipe(Effect.scoped, TestClock.withLive)
-      )
+            subscribe: (target: Transport.Target, receive: Transport.Receive) =>
+              transport.subscribe(target, (frame, channel) => {
+                if (channel !== "user_events" || !frame.toString().includes('"b"')) receive(frame, channel)
+              })
+          }))
+        ).pipe(Layer.provide(as("auditor")))
+        const Audit = Listener.layer(
+          Kept,
+          ({ type }, { backfilled }) => Queue.offer(heard, backfilled ? `${type} again` : type),
+          { concurrency: 1, onGap: (gap) => Queue.offer(heard, gap) }
+        ).pipe(Layer.provide(lossy))
+        yield* Effect.gen(function* () {
+          for (const type of ["a", "b", "c"]) yield* Broadcast.publish(Kept, { type })
+          assert.deepStrictEqual(yield* Queue.takeBetween(heard, 3, 3), ["a", "b again", "c"])
+        }).pipe(Effect.provide(Audit), Effect.provide(as("teller")))
+        const error = yield* Effect.flip(
+          Effect.scoped(Layer.build(Listener.layer(Kept, () => Effect.void).pipe(Layer.provide(as("listener")))))
+        )
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+      })
+    )
 
-      it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
-        Effect.gen(function* () {
-          yield* denied(subscribing("user_service"), "user_service")
-          yield* denied(Layer.build(UsersLive).pipe(Effect.scoped), "user_service")
-          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
-          yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
-          const other = yield* Caller.dynamic("other_service")
-          yield* denied(other.call("x"), "other_service")
-        }).pipe(Effect.scoped, Effect.provide(as("caller")))
-      )
+    it.effect("a caller hears no requests, serves nothing and publishes nothing else", () =>
+      Effect.gen(function* () {
+        yield* denied(subscribing("user_service"), "user_service")
+        yield* denied(Layer.build(UsersLive).pipe(Effect.scoped), "user_service")
+        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events")
+        yield* denied(Transport.publish("caller:somebody", "{}"), "caller:somebody")
+        const other = yield* Caller.dynamic("other_service")
+        yield* denied(other.call("x"), "other_service")
+      }).pipe(Effect.scoped, Effect.provide(as("caller")))
+    )
 
-      it.effect("a service reads no inbox and calls nobody", () =>
-        Effect.gen(function* () {
-          yield* denied(subscribing("caller:somebody"), "caller:")
-          yield* denied(Effect.scoped(Caller.make(Users)), "caller:")
-          yield* denied(Transport.publish("user_service", "{}"), "user_service")
-        }).pipe(Effect.provide(as("service")))
-      )
+    it.effect("a service reads no inbox and calls nobody", () =>
+      Effect.gen(function* () {
+        yield* denied(subscribing("caller:somebody"), "caller:")
+        yield* denied(Effect.scoped(Caller.make(Users)), "caller:")
+        yield* denied(Transport.publish("user_service", "{}"), "user_service")
+      }).pipe(Effect.provide(as("service")))
+    )
 
-      it.effect("a listener publishes nothing, a publisher hears nothing", () =>
-        Effect.gen(function* () {
-          yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(
-            Effect.provide(as("listener"))
-          )
-          yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
-        })
-      )
+    it.effect("a listener publishes nothing, a publisher hears nothing", () =>
+      Effect.gen(function* () {
+        yield* denied(Broadcast.publish(Events, { type: "forged" }), "user_events").pipe(Effect.provide(as("listener")))
+        yield* denied(subscribing("user_events"), "user_events").pipe(Effect.provide(as("publisher")))
+      })
+    )
 
-      it.effect("leases are kept, for a user who may do nothing else", () =>
-        Effect.gen(function* () {
-          const { host, port, command } = yield* RedisServer.RedisServer
-          const leases = (username: string) =>
-            RedisLease.layer({ host, port, username, password: `${username}-password` })
-          const token = Lease.token.pipe(Lease.hold("nightly"))
-          assert.isAbove((yield* token.pipe(Effect.provide(leases("leases"))))!, 0)
-          const error = yield* Effect.flip(token.pipe(Effect.provide(leases("caller"))))
-          assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+    it.effect("leases are kept, for a user who may do nothing else", () =>
+      Effect.gen(function* () {
+        const { host, port, command } = yield* RedisServer.RedisServer
+        const leases = (username: string) =>
+          RedisLease.layer({ host, port, username, password: `${username}-password` })
+        const token = Lease.token.pipe(Lease.hold("nightly"))
+        assert.isAbove((yield* token.pipe(Effect.provide(leases("leases"))))!, 0)
+        const error = yield* Effect.flip(token.pipe(Effect.provide(leases("caller"))))
+        assert.deepInclude(error, { _tag: "TransportError", kind: "PermissionDenied" })
+        for (const words of [
+          ["GET", "fiberbus:lease:nightly"],
+          ["HSET", "other", "a", "b"],
+          ["PUBLISH", "user_service", "{}"]
+        ]) {
+          const answer = yield* Effect.option(command("ACL", "DRYRUN", "leases", ...words))
+          assert.notStrictEqual(Option.getOrUndefined(answer), "OK", words.join(" "))
+        }
+      })
+    )
+
+    it.effect("nobody touches keys, scripts or the server", () =>
+      Effect.gen(function* () {
+        const { command } = yield* RedisServer.RedisServer
+        for (const role of ["service", "caller", "live", "listener", "publisher", "member", "auditor", "teller"]) {
           for (const words of [
-            ["GET", "fiberbus:lease:nightly"],
-            ["HSET", "other", "a", "b"],
-            ["PUBLISH", "user_service", "{}"]
+            ["GET", "key"],
+            ["SET", "key", "1"],
+            ["EVAL", "return 1", "0"],
+            ["CONFIG", "GET", "*"],
+            ["PSUBSCRIBE", "*"],
+            ["FLUSHALL"]
           ]) {
-            const answer = yield* Effect.option(command("ACL", "DRYRUN", "leases", ...words))
-            assert.notStrictEqual(Option.getOrUndefined(answer), "OK", words.join(" "))
+            const answer = yield* Effect.option(command("ACL", "DRYRUN", role, ...words))
+            assert.notStrictEqual(Option.getOrUndefined(answer), "OK", `${role} ${words.join(" ")}`)
           }
-        })
-      )
-
-      it.effect("nobody touches keys, scripts or the server", () =>
-        Effect.gen(function* () {
-          const { command } = yield* RedisServer.RedisServer
-          for (const role of ["service", "caller", "live", "listener", "publisher"]) {
-            for (const words of [
-              ["GET", "key"],
-              ["SET", "key", "1"],
-              ["EVAL", "return 1", "0"],
-              ["CONFIG", "GET", "*"],
-              ["PSUBSCRIBE", "*"],
-              ["FLUSHALL"]
-            ]) {
-              const answer = yield* Effect.option(command("ACL", "DRYRUN", role, ...words))
-              assert.notStrictEqual(Option.getOrUndefined(answer), "OK", `${role} ${words.join(" ")}`)
-            }
-            assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
-          }
-        })
-      )
-    }
-  )
+          assert.strictEqual(yield* command("ACL", "DRYRUN", role, "PING"), "OK")
+        }
+      })
+    )
+  })
 })
 
 describe("under the least privileges of a cluster", () => {

@@ -159,14 +159,17 @@ describe("A blueprint", () => {
       assert.deepStrictEqual([...new Set(named)].sort(), [
         "caller",
         "created",
+        "fiberbus.who",
         "users",
         "users.instance",
         "users.instances",
         "v2.created",
+        "v2.fiberbus.who",
         "v2.users",
         "v2.users.instance",
         "v2.users.instances",
         "v3.created",
+        "v3.fiberbus.who",
         "v3.users",
         "v3.users.instance",
         "v3.users.instances"

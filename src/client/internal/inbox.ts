@@ -28,11 +28,14 @@ export abstract class Pending extends TimerWheel.Entry {
   deadline: number
   /** The process that the request was sent to, where it was sent to one alone. */
   target: Instance | undefined
+  /** Several processes answer it: no final answer is the last. */
+  gathers: boolean
   // One that goes without saying is not compiled away.
   constructor() {
     super()
     this.deadline = 0
     this.target = undefined
+    this.gathers = false
   }
   /** False for an answer of another process than the one whose steps the call gets. */
   abstract accepts(reply: Envelope.Reply): boolean
@@ -150,7 +153,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       return reply.requestId?.startsWith(idPrefix) ? discards.count("LateReply") : discards.note("UnknownReply")
     }
     if (!call.accepts(reply)) return discards.count("OtherReplica")
-    if (!reply.final) return call.onStep(reply)
+    if (!reply.final || call.gathers) return call.onStep(reply)
     if (!reply.ok && call.redirects(reply)) return
     leave(call)
     call.onReply(reply)

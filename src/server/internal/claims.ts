@@ -48,12 +48,21 @@ export interface Claims {
     defer: boolean,
     settled: (won: boolean) => void
   ) => void
+  /** Claims a key for so many milliseconds, after a wait for others to come first. */
+  readonly take: (key: string, ttlMillis: number, waitMillis: number, settled: (won: boolean) => void) => void
   /** Is told that time goes by, at least every `stallMillis` / 2 while claims are made. */
   readonly look: () => void
 }
 
-/** Makes the claims of one process over a transport that has them. */
-export const make = (link: Link, claim: NonNullable<Link["transport"]["claim"]>): Claims => {
+/**
+ * Makes the claims of one process over a transport that has them. What it heard before it stood still for `stall` milliseconds is not
+ * claimed.
+ */
+export const make = (
+  link: Link,
+  claim: NonNullable<Link["transport"]["claim"]>,
+  stall: number = stallMillis
+): Claims => {
   const { discards, transport, wheel } = link
   const repeated = new Map<string, { count: number; at: number }>()
   let claiming = 0
@@ -65,7 +74,7 @@ export const make = (link: Link, claim: NonNullable<Link["transport"]["claim"]>)
     const now = wheel.now()
     const gap = now - seenAt
     seenAt = now
-    if (stalled || gap < stallMillis || transport.capabilities.inProcess) return
+    if (stalled || gap < stall || transport.capabilities.inProcess) return
     stalled = true
     recover()
   }
@@ -90,51 +99,58 @@ export const make = (link: Link, claim: NonNullable<Link["transport"]["claim"]>)
     return count
   }
 
+  const take: Claims["take"] = (key, ttlMillis, waitMillis, settled) => {
+    look()
+    if (stalled || claiming >= maxClaiming) {
+      discards.note(stalled ? "Stalled" : "TooManyClaims")
+      return settled(false)
+    }
+    claiming++
+    let asked = 0
+    const ask = () =>
+      claim(key, ttlMillis, (error, mine) => {
+        // It was not asked for: the link may be back in a moment, and nobody else may have heard the request.
+        if (
+          error?.sent === "no" &&
+          error.kind !== "PermissionDenied" &&
+          error.kind !== "Closed" &&
+          ++asked < maxAsked
+        ) {
+          return wheel.add(new Later(ask), askAgainMillis)
+        }
+        claiming--
+        if (error !== undefined) discards.note(`NotClaimed:${error.kind}`)
+        settled(mine)
+      })
+    if (waitMillis === 0) ask()
+    // Within a process the others hear it in this very turn; and a clock that nobody moves is nothing to wait for.
+    else if (transport.capabilities.inProcess || link.shutDownClock === undefined) setImmediate(ask)
+    else wheel.add(new Later(ask), waitMillis)
+  }
+
   return {
     look,
+    take,
     claim: (service, envelope, frame, defer, settled) => {
-      look()
-      if (stalled || claiming >= maxClaiming) {
-        discards.note(stalled ? "Stalled" : "TooManyClaims")
-        return settled(false)
-      }
       const { oneWayId, requestId, timeoutMillis } = envelope
       // Of the whole frame: who uses an id again means another request.
       const digest = digestOf(frame)
       const isNamed = requestId !== null || oneWayId !== undefined
       const name = isNamed ? digest : `${digest}.${occurrence(digest)}`
-      const key = Channels.claim(transport.prefix, service, name)
       const ttl = isNamed
         ? Math.min(longestClaimMillis, Math.max(shortestClaimMillis, (timeoutMillis ?? 0) * 2))
         : anonymousClaimMillis
-      claiming++
-      let asked = 0
-      const ask = () =>
-        claim(key, ttl, (error, mine) => {
-          // It was not asked for: the link may be back in a moment, and nobody else may have heard the request.
-          if (
-            error?.sent === "no" &&
-            error.kind !== "PermissionDenied" &&
-            error.kind !== "Closed" &&
-            ++asked < maxAsked
-          ) {
-            return wheel.add(new Later(ask), askAgainMillis)
-          }
-          claiming--
-          if (error !== undefined) discards.note(`NotClaimed:${error.kind}`)
-          settled(mine)
-        })
-      if (!defer) ask()
-      // Within a process the others hear it in this very turn; and a clock that nobody moves is nothing to wait for.
-      else if (transport.capabilities.inProcess || link.shutDownClock === undefined) setImmediate(ask)
-      else wheel.add(new Later(ask), deferMillis)
+      take(Channels.claim(transport.prefix, service, name), ttl, defer ? deferMillis : 0, settled)
     }
   }
 }
 
-const digestOf = (data: string | Uint8Array) => createHash("sha256").update(data).digest("base64url").slice(0, 22)
+/** Names a frame by its content. */
+export const digestOf = (data: string | Uint8Array) =>
+  createHash("sha256").update(data).digest("base64url").slice(0, 22)
 
-class Later extends TimerWheel.Entry {
+/** Calls a function when its time has come. */
+export class Later extends TimerWheel.Entry {
   readonly act: () => void
   constructor(act: () => void) {
     super()

@@ -34,6 +34,8 @@ export interface Entry {
   /** Items of an action that answers with a stream: it lasts for as long as both sides are heard of. */
   readonly items: SchemaCodec<any> | undefined
   readonly asks: ReadonlyMap<string, { readonly ask: SchemaCodec<any>; readonly answer: SchemaCodec<any> }>
+  /** The contract, where it is an action. */
+  readonly action?: Action.Any
 }
 
 /** Whether its callers have something to say while it runs. */

@@ -17,16 +17,23 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Control from "../../wire/Control.ts"
 import * as Discards from "../../wire/Discards.ts"
+import * as Discovery from "../../wire/Discovery.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as Numbers from "../../wire/Numbers.ts"
 import * as Pack from "../../wire/Pack.ts"
 import * as Presence from "../../wire/Presence.ts"
 import * as Reason from "../../wire/Reason.ts"
 import type { Settings } from "../Options.ts"
 import { Supervisor } from "../Supervision.ts"
+import type { Check } from "./checks.ts"
 import * as Claims from "./claims.ts"
 import * as Consuming from "./consuming.ts"
+import { Desk, type Served } from "./desk.ts"
 import * as Entry from "./entry.ts"
 import { cancelKey, Exchange, type Link } from "./exchange.ts"
+import * as Groups from "./groups.ts"
+import type { Hearer } from "./hearer.ts"
+import * as Hearing from "./hearing.ts"
 import * as Kept from "./kept.ts"
 import * as Mount from "./mount.ts"
 import { Outbox } from "./outbox.ts"
@@ -64,7 +71,8 @@ export interface Host {
   readonly listen: (
     target: Target,
     entry: Entry.Entry,
-    options: Settings
+    options: Settings,
+    hearing: Hearing.Hearing
   ) => Effect.Effect<void, TransportError, Scope.Scope>
   /** The same for what is kept for a group of listeners to a topic. */
   readonly attend: (
@@ -72,6 +80,8 @@ export interface Host {
     entry: Entry.Entry,
     options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
+  /** Adds a check of health until the Scope closes. False where there is one of its name. */
+  readonly check: (check: Check) => Effect.Effect<boolean, never, Scope.Scope>
 }
 
 // Of a transport and all its views: what one serves by its whole name, another may serve behind a prefix.
@@ -101,7 +111,12 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   }
 
   const ownClaims = transport.claim === undefined ? undefined : Claims.make(link, transport.claim.bind(transport))
+  const hearing: Hearing.Shared = {
+    groups: ownClaims === undefined ? undefined : Groups.make(link, transport.claim!.bind(transport), ownClaims),
+    trackers: new Set()
+  }
   const random = yield* Random.Random
+  const desk = new Desk(link, () => clock.currentTimeMillisUnsafe())
   const announcers = new Map<string, Announcer>()
 
   /** Announces the actions that one mount takes, until the Scope closes. */
@@ -126,17 +141,21 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     if (state._tag !== "Ready" || state.gaps === gaps) return
     gaps = state.gaps
     for (const announcer of announcers.values()) announcer.announce()
+    hearing.groups?.gap()
+    for (const tracker of hearing.trackers) tracker.begin()
   })
   yield* Effect.addFinalizer(() => Effect.sync(unwatch))
 
   /** Who may not claim would take no request that comes to all: better not to begin. */
-  const mayClaim = (service: string): Effect.Effect<void, TransportError> =>
+  const mayClaim = (
+    key: string,
+    refused: (error: TransportError) => TransportError
+  ): Effect.Effect<void, TransportError> =>
     transport.claim === undefined
       ? Effect.void
       : Effect.callback((resume) => {
-          const key = Channels.claim(transport.prefix, service, link.instance)
           transport.claim!(key, 1, (error) =>
-            resume(error?.kind === "PermissionDenied" ? Effect.fail(notAllowed(service, error)) : Effect.void)
+            resume(error?.kind === "PermissionDenied" ? Effect.fail(refused(error)) : Effect.void)
           )
         })
 
@@ -153,7 +172,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const { maxFrameBytes } = transport.capabilities
   const claims = claimsOf(Prefixed.rootOf(transport))
   const services = new Map<string, Map<string, Mounted>>()
-  const listeners = new Map<string, Set<Mounted>>()
+  const listeners = new Map<string, Set<Hearer>>()
   const patterns = new Map<string, (channel: string) => boolean>()
 
   const inboxes = Channels.inboxPrefix(Prefixed.rootOf(transport).prefix)
@@ -196,6 +215,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const mount = (mounted ?? first(actions))?.mount
       if (mount === undefined) return discards.note("Draining")
       if (envelope.replyTo !== undefined && !mount.mayAnswer(envelope.replyTo)) return discards.note("ReplyToRefused")
+      if (Discovery.isReserved(envelope.action) && desk.asked(service, envelope)) return
       if (mounted !== undefined) {
         const { delivery, entry, mount } = mounted
         return isAlone || delivery === "live" || ownClaims === undefined
@@ -217,17 +237,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     }
 
   const receiveMessage =
-    (listening: ReadonlySet<Mounted>) =>
-    (raw: Codec.JsonObject | Codec.Malformed, channel: string): void => {
+    (listening: ReadonlySet<Hearer>) =>
+    (raw: Codec.JsonObject | Codec.Malformed, channel: string, frame: Frame | undefined): void => {
       if (raw instanceof Codec.Malformed) return discards.note(raw.reason)
-      // Who listens to everything is not told again and again who is there.
-      if (Presence.read(raw) !== undefined) return
+      // Who listens to everything is not told again and again who is there, nor what is said of numbers.
+      if (Presence.read(raw) !== undefined || Numbers.isSaid(raw)) return
       const envelope = Envelope.readBroadcast(raw)
       const topic = Channels.withoutPrefix(transport.prefix, channel) ?? channel
-      for (const { entry, mount } of listening) {
-        const answerable = envelope.replyTo === undefined || mount.mayAnswer(envelope.replyTo)
-        mount.accept(entry, topic, answerable ? envelope : { ...envelope, replyTo: undefined }, false)
-      }
+      for (const hearer of listening) hearer.hear(envelope, topic, frame)
     }
 
   const subscribe = (target: Target, take: Parameters<typeof Pack.each>[1]) =>
@@ -238,6 +255,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const subscriptions = yield* RcMap.make({
     lookup: (key: string) => {
       const name = key.slice(2)
+      if (key === whoKey)
+        return subscribe({ _tag: "Channel", channel: Channels.who(transport.prefix) }, (raw) => desk.askedAll(raw))
       if (key.startsWith("i:"))
         return subscribe(
           { _tag: "Channel", channel: instanceOf(name) },
@@ -257,6 +276,22 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     }
   })
 
+  /** Has its handlers told of to whoever asks, until the Scope closes: also while they end. */
+  const told = Effect.fnUntraced(function* (service: string, served: Served) {
+    yield* Effect.acquireRelease(
+      Effect.sync(() => desk.add(service, served)),
+      () => Effect.sync(() => desk.remove(service, served))
+    )
+    // Requests come without it: whom nobody allowed to hear it serves all the same.
+    yield* RcMap.get(subscriptions, whoKey).pipe(
+      Effect.catch((error) =>
+        error.kind === "PermissionDenied"
+          ? Effect.logWarning(`fiberbus: who asks for all services is not told of ${service}: ${error.message}`)
+          : Effect.fail(error)
+      )
+    )
+  })
+
   /** Makes a mount, and what begins its subscription, which ends before all else of it. */
   const open = Effect.fnUntraced(function* (name: string, entries: ReadonlyArray<Entry.Entry>, options: Settings) {
     const supervisor = yield* Supervisor
@@ -269,10 +304,11 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     })
     const begin = Effect.fnUntraced(function* (
       key: string | undefined,
-      present: Effect.Effect<unknown, never, Scope.Scope> = Effect.void
+      present: Effect.Effect<unknown, TransportError, Scope.Scope> = Effect.void,
+      finish?: Effect.Effect<void>
     ) {
       yield* mount.observed
-      const supervised = ShutDown.make(link, name, mount, unsubscribe, supervisor !== undefined)
+      const supervised = ShutDown.make(link, name, mount, unsubscribe, supervisor !== undefined, finish)
       yield* Effect.acquireRelease(
         Effect.sync(() => supervisor?.supervised.add(supervised)),
         () =>
@@ -289,6 +325,12 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   })
 
   const host: Host = {
+    check: (check) =>
+      Effect.acquireRelease(
+        Effect.sync(() => desk.addCheck(check)),
+        (added) => Effect.sync(() => added && desk.removeCheck(check))
+      ),
+
     claim: (service, action, place) =>
       Effect.acquireRelease(
         Effect.suspend(() => {
@@ -306,7 +348,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const { begin, mount, subscription } = yield* open(service, entries, options)
       const mounted = entries.map((entry) => ({ entry, mount, delivery: options.delivery ?? entry.delivery }))
       const routed = mounted.filter(({ delivery }) => delivery === "one").map(({ entry }) => entry.name)
-      if (mounted.some(({ delivery }) => delivery !== "live")) yield* mayClaim(service)
+      if (mounted.some(({ delivery }) => delivery !== "live")) {
+        const key = Channels.claim(transport.prefix, service, link.instance)
+        yield* mayClaim(key, (error) => notAllowed(`claim requests to ${service}`, serveLive, error))
+      }
       const durable = mounted.some(({ delivery }) => delivery === "durable") ? yield* Kept.store(service) : undefined
       // Outlives what it delivers, and begins to read when all else is there.
       const reading =
@@ -329,33 +374,44 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
             if (actions.size === 0 && services.get(service) === actions) services.delete(service)
           })
       )
+      if (options.discovery === "all")
+        yield* told(service, { entries, mount, startedAt: clock.currentTimeMillisUnsafe() })
       // Before the rest, and left after it: whose request is handled is heard until the last handler has ended.
       if (routed.length > 0 || entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
       yield* begin(`s:${service}`, routed.length === 0 ? undefined : announced(service, routed))
       yield* Scope.provide(reading, subscription)
     }),
 
-    listen: Effect.fnUntraced(function* (target, entry, options) {
+    listen: Effect.fnUntraced(function* (target, entry, options, wanted) {
       const key = target._tag === "Channel" ? channelKey(target.channel) : `p:${target.pattern}`
       const { begin, mount } = yield* open(entry.name, [entry], options)
-      const mounted: Mounted = { entry, mount, delivery: "live" }
+      const { group } = wanted
+      const heard = yield* Hearing.make(link, hearing, target, { entry, mount }, options, wanted)
+      if (group !== undefined) {
+        const claim = Channels.groupClaim(transport.prefix, entry.name, group, link.instance)
+        const operation = `claim messages of ${entry.name} for the group ${group}`
+        yield* mayClaim(claim, (error) => notAllowed(operation, listenAlone, error))
+      }
       yield* Effect.acquireRelease(
         Effect.sync(() => {
-          const listening = listeners.get(key) ?? new Set<Mounted>()
-          listeners.set(key, listening.add(mounted))
+          const listening = listeners.get(key) ?? new Set<Hearer>()
+          listeners.set(key, listening.add(heard.hearer))
+          if (heard.hearer instanceof Groups.Group) heard.hearer.listening++
           foreign = undefined
           if (target._tag === "Pattern") patterns.set(key, Glob.matcher(target.pattern))
           return listening
         }),
         (listening) =>
           Effect.sync(() => {
-            listening.delete(mounted)
+            // A group stays for its other members.
+            if (!(heard.hearer instanceof Groups.Group) || --heard.hearer.listening === 0)
+              listening.delete(heard.hearer)
             if (listening.size > 0 || listeners.get(key) !== listening) return
             listeners.delete(key)
             patterns.delete(key)
           })
       )
-      yield* begin(key)
+      yield* begin(key, heard.begin, heard.finish)
     }),
 
     attend: Effect.fnUntraced(function* (topic, entry, options) {
@@ -374,14 +430,18 @@ export const host = PerTransport.make(make)
 
 const ignoreSent = () => {}
 
-const notAllowed = (service: string, { detail, kind, sent }: TransportError) =>
+const notAllowed = (operation: string, otherwise: string, { detail, kind, sent }: TransportError) =>
   new TransportError({
     kind,
-    operation: `claim requests to ${service}`,
+    operation,
     detail,
-    hint: 'Give the user the right that docs/security.md lists for claims, or serve with delivery: "live", where every replica handles each request',
+    hint: `Give the user the right that docs/security.md lists for claims, or ${otherwise}`,
     sent
   })
+const serveLive = 'serve with delivery: "live", where every replica handles each request'
+const listenAlone = "listen without a group, where every listener gets each message"
+
+const whoKey = "w:"
 
 const channelKey = (channel: string) => `c:${channel}`
 

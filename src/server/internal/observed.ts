@@ -19,6 +19,8 @@ export interface Observed {
   readonly annotations: (exchange: Exchange) => Annotations
   /** The handler has ended, and its answer is settled. */
   readonly end: (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, millis: number) => void
+  /** What was counted so far. */
+  readonly read: HandlerMetrics.HandlerMetrics["read"] | undefined
 }
 
 /** A handler of a service, whose layer was built with the context. */
@@ -66,6 +68,7 @@ const make = (
   const run = Effect.runSyncWith(context)
   return {
     annotations,
+    read: metrics.read,
     begin: (exchange, base) => {
       const { traceparent } = exchange.envelope
       const request = Context.add(base, References.CurrentLogAnnotations, annotations(exchange))
@@ -106,5 +109,6 @@ const errorType = (exchange: Exchange, exit: Exit.Failure<unknown, unknown>) => 
 export const none: Observed = {
   annotations: () => ({}),
   begin: (_, context) => context,
-  end: () => {}
+  end: () => {},
+  read: undefined
 }

@@ -18,6 +18,10 @@ import type { Exchange, Link } from "./exchange.ts"
 
 /** @see the file's first line */
 export interface Pool extends ServerMetrics.Source {
+  /** `restarting` after a breakdown, `closed` when it takes no more. */
+  readonly state: "open" | "restarting" | "closed"
+  /** False once it takes nothing any more. */
+  readonly isOpen: boolean
   /** Whether a request would begin at once. */
   readonly hasRoom: (entry: Entry) => boolean
   /** Begins a request, lets it wait, or refuses it. */
@@ -156,11 +160,18 @@ export const make = (work: Work): Pool => {
   let admission: Admission<Exchange> | undefined = build()
 
   return {
+    get state() {
+      if (closedFor !== undefined) return "closed"
+      return admission === undefined ? "restarting" : "open"
+    },
     get running() {
       return admission?.running ?? 0
     },
     get waiting() {
       return admission?.waiting ?? 0
+    },
+    get isOpen() {
+      return closedFor === undefined
     },
     hasRoom: (entry) => {
       if (closedFor !== undefined || admission === undefined) return false

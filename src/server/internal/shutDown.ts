@@ -14,7 +14,8 @@ export const lastMillis = 1_000
 
 /**
  * Gives the effect that shuts a mount down. `unsubscribe` is begun at once and not waited for before the rest: a frozen broker must not
- * take the time that handlers have. It tells what it does at level Debug, as most programs that are not supervised end by themselves; a
+ * take the time that handlers have. `finish` takes no more and goes on with what it has: within the same time, before the rest is refused.
+ * It tells what it does at level Debug, as most programs that are not supervised end by themselves; a
  * supervisor tells it for all.
  */
 export const make = (
@@ -22,7 +23,8 @@ export const make = (
   name: string,
   mount: Mount,
   unsubscribe: Effect.Effect<void>,
-  isSupervised: boolean
+  isSupervised: boolean,
+  finish?: Effect.Effect<void>
 ): Supervised => {
   // What waits for a clock that nobody moves would wait for ever.
   const grace = Duration.toMillis(mount.options.grace)
@@ -40,9 +42,13 @@ export const make = (
 
     yield* say(`takes no more, ${running} running and ${waiting} waiting`)
     // First of all: what still arrives is answered from now on.
-    mount.pool.close(new Reason.Draining({}))
+    if (finish === undefined) mount.pool.close(new Reason.Draining({}))
     const left = yield* Effect.forkDetach(unsubscribe, { startImmediately: true })
-    const inTime = yield* Effect.timeoutOption(mount.idle, graceMillis)
+    if (finish !== undefined) {
+      yield* Effect.timeoutOption(finish, graceMillis)
+      mount.pool.close(new Reason.Draining({}))
+    }
+    const inTime = yield* Effect.timeoutOption(mount.idle, Math.max(0, graceMillis - (now() - from)))
     const stopped = Option.isSome(inTime) ? [] : mount.stopAll(new Reason.Draining({}))
     const interrupted = stopped.length
     // Answers are on their way already, so that a finalizer that takes its time keeps none of them.

@@ -7,6 +7,7 @@ import type * as Service from "../../contract/Service.ts"
 import * as Topic from "../../contract/Topic.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
+import * as Numbers from "../../wire/Numbers.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import * as Traffic from "./Traffic.ts"
 
@@ -61,7 +62,7 @@ export const published = (source: Source, topic: Topic.Any | Topic.AnyPattern) =
         frames.filter(({ channel }) => matches(channel)),
         ({ text }) => {
           const raw = Codec.parse(text, Number.POSITIVE_INFINITY)
-          return raw instanceof Codec.Malformed ? Effect.succeed([]) : readable(decode(raw))
+          return raw instanceof Codec.Malformed ? Effect.succeed([]) : readable(decode(Numbers.strip(raw)))
         }
       ),
       (found) => found.flat()

@@ -132,7 +132,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   let out = ""
   let isAscii = true
   let outAt = 0
-  let lastChannel = ""
+  let lastChannel: string | undefined
   let lastIsAscii = true
   let lastHead = ""
 
