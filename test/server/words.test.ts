@@ -4,8 +4,9 @@ import * as DurableMetrics from "../../src/server/DurableMetrics.ts"
 import * as HandlerMetrics from "../../src/server/HandlerMetrics.ts"
 import * as ServerMetrics from "../../src/server/ServerMetrics.ts"
 import * as TaskMetrics from "../../src/server/TaskMetrics.ts"
+import * as TopicMetrics from "../../src/server/TopicMetrics.ts"
 
-const metrics = [DurableMetrics, HandlerMetrics, ServerMetrics, TaskMetrics]
+const metrics = [DurableMetrics, HandlerMetrics, ServerMetrics, TaskMetrics, TopicMetrics]
   .flatMap((module): Array<unknown> => Object.values(module))
   .filter((value): value is Metric.Metric<unknown, unknown> => Metric.isMetric(value))
 const idsOf = (type: string) =>
@@ -27,6 +28,8 @@ describe("a metric of the server", () => {
       "fiberbus_durable_lost_total",
       "fiberbus_handled_total",
       "fiberbus_heard_total",
+      "fiberbus_messages_backfilled_total",
+      "fiberbus_messages_missed_total",
       "fiberbus_pool_restarts_total",
       "fiberbus_requests_refused_total"
     ])
