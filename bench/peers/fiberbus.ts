@@ -111,7 +111,10 @@ export const peer: Peer = {
         })
         return yield* Effect.never
       })
-      const Live = inOneProcess ? EchoLive.pipe(Layer.provideMerge(Transport)) : Transport
+      const Peers = inOneProcess ? EchoLive.pipe(Layer.provideMerge(Transport)) : Transport
+      // Builds before it have a limit that nobody can raise.
+      const isRaised = setting.limits !== "default" && bus.Caller.MaxPending !== undefined
+      const Live = isRaised ? Layer.merge(Peers, Layer.succeed(bus.Caller.MaxPending, 200_000)) : Peers
       Effect.runPromise(Effect.scoped(client).pipe(Effect.provide(Live))).catch(reject)
     })
   },

@@ -1,5 +1,6 @@
 /** Which Redis a command talks to. */
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -8,6 +9,7 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type { Durable } from "../transport/Durable.ts"
 import * as Flow from "../transport/Flow.ts"
+import * as RedisCluster from "../transport/RedisCluster.ts"
 import * as RedisPubSub from "../transport/RedisPubSub.ts"
 import * as RedisStreams from "../transport/RedisStreams.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
@@ -23,6 +25,13 @@ export const flags = {
     ),
     Flag.optional
   ),
+  cluster: Flag.String("cluster").pipe(
+    Flag.withMetavar("host:port,…"),
+    Flag.withDescription(
+      "Some nodes of a Redis Cluster, in the place of one Redis. Default: REDIS_CLUSTER_NODES; sharded, unless REDIS_CLUSTER_PUBSUB says classic"
+    ),
+    Flag.optional
+  ),
   prefix: Flag.String("prefix").pipe(
     Flag.withMetavar("text"),
     Flag.withDescription("Put before every channel name. Default: FIBERBUS_PREFIX, or none"),
@@ -33,6 +42,7 @@ export const flags = {
 /** What {@link flags} were given. */
 export interface RedisOption {
   readonly redis: Option.Option<Redacted.Redacted<string>>
+  readonly cluster: Option.Option<string>
   readonly prefix: Option.Option<string>
 }
 
@@ -41,6 +51,11 @@ export const Connect = Context.Reference<(options: RedisPubSub.Options) => Layer
   "fiberbus/cli/RedisOption/Connect",
   { defaultValue: () => RedisPubSub.layer }
 )
+
+/** The same for a Cluster. */
+export const ConnectCluster = Context.Reference<
+  (options: RedisCluster.Options) => Layer.Layer<Transport, TransportError>
+>("fiberbus/cli/RedisOption/ConnectCluster", { defaultValue: () => RedisCluster.layer })
 
 /** The same for what keeps messages. */
 export const ConnectDurable = Context.Reference<(options: RedisPubSub.Options) => Layer.Layer<Durable, TransportError>>(
@@ -53,6 +68,8 @@ export const layerDurable = (option: RedisOption): Layer.Layer<Durable, Failed> 
   Layer.unwrap(
     Effect.gen(function* () {
       const connect = yield* ConnectDurable
+      if (Option.isSome(option.cluster))
+        return yield* usage("what is kept is in one Redis, not in a Cluster: use --redis")
       const environment = yield* Effect.mapError(RedisPubSub.environment, unusable)
       return Layer.catch(connect(merge(environment, option)), (error) =>
         Layer.effectContext(Effect.fail(fromTransportError(error)))
@@ -60,19 +77,34 @@ export const layerDurable = (option: RedisOption): Layer.Layer<Durable, Failed> 
     })
   )
 
+/** The Cluster that is meant, by the flag, or by the environment where no flag names another place. */
+const clusterOf = ({ cluster, prefix, redis }: RedisOption) =>
+  Effect.gen(function* () {
+    if (Option.isSome(cluster) && Option.isSome(redis)) return yield* usage("--redis and --cluster are two places")
+    if (Option.isSome(redis)) return Option.none<RedisCluster.Options>()
+    const provider = yield* ConfigProvider.ConfigProvider
+    const given = Option.match(cluster, {
+      onNone: () => provider,
+      onSome: (nodes) =>
+        ConfigProvider.orElse(ConfigProvider.fromEnv({ env: { REDIS_CLUSTER_NODES: nodes } }), provider)
+    })
+    const options = yield* Config.option(RedisCluster.environment).parse(given).pipe(Effect.mapError(unusable))
+    return Option.map(options, (found) => (Option.isSome(prefix) ? { ...found, prefix: prefix.value } : found))
+  })
+
 /**
- * Connects with the flags, and with the environment (`RedisPubSub.environment`) where they say nothing.
+ * Connects with the flags, and with the environment (`RedisPubSub.environment`, `RedisCluster.environment`) where they say nothing.
  *
  * Errors: `Failed` with status 2 for options that cannot be used, 7 for a Redis that cannot.
  */
 export const layer = (option: RedisOption): Layer.Layer<Transport, Failed> =>
   Layer.unwrap(
     Effect.gen(function* () {
-      const connect = yield* Connect
-      const environment = yield* Effect.mapError(RedisPubSub.environment, unusable)
-      const connected = Layer.catch(connect(merge(environment, option)), (error) =>
-        Layer.effectContext(Effect.fail(fromTransportError(error)))
-      )
+      const cluster = yield* clusterOf(option)
+      const transport = Option.isSome(cluster)
+        ? (yield* ConnectCluster)(cluster.value)
+        : (yield* Connect)(merge(yield* Effect.mapError(RedisPubSub.environment, unusable), option))
+      const connected = Layer.catch(transport, (error) => Layer.effectContext(Effect.fail(fromTransportError(error))))
       const flow = Layer.catch(Flow.layerConfig, (error) => Layer.effectContext(Effect.fail(unusable(error))))
       return flow.pipe(Layer.provide(connected))
     })

@@ -69,6 +69,11 @@ export const tap = Command.make(
       ).pipe(Effect.mapError(fromTransportError))
       const names = channels.map(Printable.word).join(", ")
       yield* Output.err(`listening on ${names} at ${transport.name}`)
+      if (!transport.capabilities.patterns) {
+        yield* Output.err(
+          "this transport has no patterns: requests that go to one process of a service, on a channel of its own, are not shown"
+        )
+      }
 
       const isShown = ({ frame }: Sighting.Sighting) =>
         presence || Reading.read(frame, maxFrameBytes).kind !== "presence"

@@ -28,7 +28,7 @@ import * as Attempts from "./internal/attempts.ts"
 import * as Call from "./internal/call.ts"
 import * as Kept from "./internal/durable.ts"
 import { defaultWindow, maxWindow } from "./internal/flow.ts"
-import { type Inbox, inbox } from "./internal/inbox.ts"
+import { type Inbox, inbox, MaxPending as MaxPendingOfInbox } from "./internal/inbox.ts"
 import type { Members } from "./internal/members.ts"
 import * as Prepared from "./internal/method.ts"
 
@@ -63,6 +63,15 @@ export type AnswersOf<A extends Action.Any, R> = {
     question: A["asks"][Name]["ask"]["Type"]
   ) => Effect.Effect<A["asks"][Name]["answer"]["Type"], Declined, R>
 }
+
+/**
+ * Calls that may be in flight over one transport, of all callers of the process together: 1 to 10,000,000, default 50,000. Above that a call
+ * ends at once with `TransportError` (`Overloaded`), and nothing was sent. A pending call takes about 1 KB.
+ *
+ * `Layer.succeed(Caller.MaxPending, 100_000)`, or `Effect.provideService` around {@link make}: read when the first caller of a transport is made,
+ * whose value holds until the last one's Scope closes. Another value is a defect.
+ */
+export const MaxPending: Context.Reference<number> = MaxPendingOfInbox
 
 /** What may be said for all calls of a caller. */
 export interface Options {
@@ -232,20 +241,20 @@ const toMethod = (
     items: codec(action.items),
     asks: Object.keys(action.asks).length === 0 ? undefined : new Map(Object.entries(action.asks).map(toAsk))
   })
+  const usual = resolve(method, caller, undefined, undefined)
+  const settingsOf = (options: CallOptions | undefined, payload: unknown) =>
+    options === undefined && keyOf === undefined ? usual : resolve(method, caller, options, payload)
   // What may be left out is a struct without a field that must be there.
   const absent = action.payload.ast._tag === "Objects" ? {} : undefined
   const using = SchemaCodec.isVoid(action.payload)
     ? <A>(run: Run<A>) =>
         (options?: CallOptions) =>
-          run(method, undefined, resolve(method, caller, options, undefined), options)
+          run(method, undefined, settingsOf(options, undefined), options)
     : <A>(run: Run<A>) =>
-        (payload?: unknown, options?: CallOptions) =>
-          run(
-            method,
-            payload === undefined ? absent : payload,
-            resolve(method, caller, options, payload === undefined ? absent : payload),
-            options
-          )
+        (given?: unknown, options?: CallOptions) => {
+          const payload = given === undefined ? absent : given
+          return run(method, payload, settingsOf(options, payload), options)
+        }
   if (Action.isDurable(action) && durable !== undefined) {
     const kept = Kept.make(method, durable)
     return Object.assign(

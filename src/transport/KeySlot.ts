@@ -34,7 +34,8 @@ const ofBytes = (bytes: Uint8Array): number => {
   return crc % slots
 }
 
-const tagOf = (name: string): string => {
+/** What of a name counts: its hash tag, or all of it where it has none. */
+export const tagOf = (name: string): string => {
   const open = name.indexOf("{")
   if (open === -1) return name
   const close = name.indexOf("}", open + 1)

@@ -33,12 +33,14 @@ const keys: ReadonlyArray<Context.Reference<any>> = [
 
 /**
  * Makes an accessor. The first to ask for a transport's instance acquires it, later ones share it, and it is released when the
- * last Scope that holds it closes. The next one acquires anew, with its own clock and loggers.
+ * last Scope that holds it closes. The next one acquires anew, with its own clock, loggers and `settings`.
  */
 export const make = <A, E>(
-  acquire: (transport: Transport["Service"]) => Effect.Effect<A, E, Scope.Scope>
+  acquire: (transport: Transport["Service"]) => Effect.Effect<A, E, Scope.Scope>,
+  settings: ReadonlyArray<Context.Reference<any>> = []
 ): Effect.Effect<A, E, Transport | Scope.Scope> => {
   const places = new WeakMap<Transport["Service"], Place<A>>()
+  const kept = [...keys, ...settings]
 
   const placeOf = (transport: Transport["Service"]) => {
     const place: Place<A> = places.get(transport) ?? { lock: Semaphore.makeUnsafe(1), held: undefined }
@@ -55,7 +57,9 @@ export const make = <A, E>(
       if (place.held === undefined) {
         const scope = Scope.makeUnsafe()
         const acquired = yield* Effect.exit(
-          restore(Effect.updateContext(acquire(transport), (context: Context.Context<never>) => clean(context, scope)))
+          restore(
+            Effect.updateContext(acquire(transport), (context: Context.Context<never>) => clean(context, scope, kept))
+          )
         )
         if (Exit.isFailure(acquired)) {
           yield* Scope.close(scope, acquired)
@@ -83,7 +87,11 @@ const release = <A>(place: Place<A>) =>
     })
   )
 
-const clean = (context: Context.Context<never>, scope: Scope.Scope): Context.Context<Scope.Scope> => {
+const clean = (
+  context: Context.Context<never>,
+  scope: Scope.Scope,
+  keys: ReadonlyArray<Context.Reference<any>>
+): Context.Context<Scope.Scope> => {
   let kept: Context.Context<Scope.Scope> = Context.make(Scope.Scope, scope)
   for (const key of keys) {
     const value = context.mapUnsafe.get(key.key)

@@ -5,6 +5,8 @@
  * faults are spread over the masters, and the receivers count is exact. `"classic"` uses PUBLISH and SUBSCRIBE, which every node
  * passes on to all others: for patterns, and for Python's Daebus, which knows no other. One system uses one of them.
  *
+ * Of what `one` needs it has claims, at the master of their key; a `barrier` that asks each master with a subscription of this process; and packs.
+ *
  * Each Layer holds two connections to each master, one for commands and one to subscribe. A lost one comes back by itself; a
  * subscription follows its slot, to a promoted replica or to another master. Frames of such a gap are lost. Nothing is ever sent twice.
  *
@@ -16,7 +18,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as Pack from "../wire/Pack.ts"
 import * as addresses from "./internal/addresses.ts"
+import { Packer } from "./internal/Packer.ts"
 import * as ClusterHealth from "./internal/RedisClusterHealth.ts"
 import * as ClusterSubscriptions from "./internal/RedisClusterSubscriptions.ts"
 import * as RedisNodes from "./internal/RedisNodes.ts"
@@ -97,9 +101,10 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
       runFork(close(error))
     }
     const close = (error: TransportError | undefined) =>
-      Effect.suspend(() =>
-        Effect.all([nodes.close(error), subscriptions.close(error)], { concurrency: 2, discard: true })
-      )
+      Effect.suspend(() => {
+        packer.flush()
+        return Effect.all([nodes.close(error), subscriptions.close(error)], { concurrency: 2, discard: true })
+      })
     const nodes: RedisNodes.RedisNodes = RedisNodes.make(settings, seeds, at, {
       added: (node) => {
         starting.expect(node.address)
@@ -150,6 +155,28 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
       }
     )
 
+    const command = sharded ? "spublish" : "publish"
+    const slotIn = (channel: string) => slotOf(channel.toWellFormed())
+    const publish = (channel: string, frame: string, bytes: number, sent: Sent) => {
+      const done: Sent = (error, receivers) => {
+        try {
+          sent(error, receivers)
+        } catch (defect) {
+          threw(channel, defect)
+        }
+      }
+      nodes.send(slotIn(channel), command, [channel, frame], bytes, (error, reply, node) => {
+        if (error !== undefined) return done(told(error), 0)
+        traffic.sent(bytes)
+        const receivers = typeof reply === "number" ? reply : 0
+        if (receivers > 0 || !sharded || node === undefined) return done(undefined, receivers)
+        // Of a node that has become a replica 0 says nothing: its master's subscribers hear the frame all the same.
+        nodes.prove(node, (error) => done(error === undefined ? undefined : unsure(error), 0))
+      })
+    }
+    const packer = new Packer(publish, threw)
+    const takesPacks = settings.maxFrameBytes >= Pack.maxBytes
+
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         health.closed()
@@ -160,7 +187,6 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
     yield* starting.done
     health.started()
 
-    const publish = sharded ? "spublish" : "publish"
     const exact = () => sharded && nodes.masters().every((node) => node.mayAsk())
     return Transport.of({
       name: settings.name,
@@ -172,39 +198,32 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
         },
         ordered: true,
         patterns: !sharded,
-        maxFrameBytes: settings.maxFrameBytes
+        maxFrameBytes: settings.maxFrameBytes,
+        packs: takesPacks
       },
-      send: (channel, frame, sent) => {
-        const done: Sent = (error, receivers) => {
-          try {
-            sent(error, receivers)
-          } catch (defect) {
-            threw(channel, defect)
-          }
-        }
-        const bytes = Buffer.byteLength(frame)
-        nodes.send(slotOf(channel.toWellFormed()), publish, [channel, frame], bytes, (error, reply, node) => {
-          if (error !== undefined) return done(told(error), 0)
-          traffic.sent(bytes)
-          const receivers = typeof reply === "number" ? reply : 0
-          if (receivers > 0 || !sharded || node === undefined) return done(undefined, receivers)
-          // Of a node that has become a replica 0 says nothing: its master's subscribers hear the frame all the same.
-          nodes.prove(node, (error) => done(error, 0))
-        })
+      send: (channel, frame, sent, pack = false) => {
+        // What waits for a connection waits alone, so that each is counted.
+        const mayPack = pack && takesPacks && frame.length <= Pack.maxFrameLength
+        if (mayPack && nodes.ownerOf(slotIn(channel))?.link.isUp() === true) return packer.add(channel, frame, sent)
+        packer.before(channel)
+        publish(channel, frame, Buffer.byteLength(frame), sent)
       },
       subscribe: (target, receive) =>
         sharded && target._tag === "Pattern"
           ? Effect.fail(noPatterns(target.pattern))
           : Effect.mapError(subscriptions.subscribe(target, receive), told),
+      barrier: subscriptions.barrier,
       claim: (key, ttlMillis, done) => {
         const words = [key, "1", "PX", String(Math.max(1, Math.round(ttlMillis))), "NX"]
-        nodes.send(KeySlot.of(key), "set", words, key.length, (error, reply) => {
+        const answered = (error: TransportError | undefined, reply: unknown) => {
           try {
-            done(error, error === undefined && reply !== null)
+            done(error === undefined ? undefined : unclaimed(error), error === undefined && reply !== null)
           } catch (defect) {
             threw(key, defect)
           }
-        })
+        }
+        // Who is promoted, or comes back empty, may not know of a claim that the lost master had granted.
+        nodes.send(KeySlot.of(key), "set", words, Buffer.byteLength(key), answered, false)
       },
       get state() {
         return health.state()
@@ -268,6 +287,16 @@ const noPatterns = (pattern: string) =>
     hint: 'Listen to channels by their names, or use pubsub: "classic" in the whole system',
     sent: "no"
   })
+
+/** These say nothing against the master's memory. */
+const refusals: ReadonlySet<TransportError["kind"]> = new Set(["Overloaded", "PermissionDenied", "Closed"])
+
+/** Of a claim that found no master: whether another has won it is not known, and the next master may not know it either. */
+const unclaimed = (error: TransportError) => (error.sent === "no" && !refusals.has(error.kind) ? unsure(error) : error)
+
+/** Whatever became of the question that failed: what went before it may have been heard. */
+const unsure = ({ detail, hint, kind, operation }: TransportError) =>
+  new TransportError({ kind, operation, detail, hint, sent: "unknown" })
 
 const told = (error: TransportError) =>
   /unknown command/i.test(error.detail)

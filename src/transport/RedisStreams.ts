@@ -2,8 +2,9 @@
  * Keeps messages in Redis Streams, read by consumer groups: at least once, for as long as Redis keeps its data.
  *
  * A message is a stream entry until it is settled: its result, its acknowledgement, its removal and the publishing of its answer are one
- * step. Deliveries whose consumer goes silent are taken over by another one. One connection writes, one per consumer waits for messages;
- * a lost one comes back by itself, every command ends in time, and nothing is sent twice by the client.
+ * step; those of one turn of the event loop share it. Deliveries whose consumer goes silent are taken over by another one. One connection
+ * writes, one per consumer waits for messages; a lost one comes back by itself, every command ends in time, and nothing is sent twice by
+ * the client.
  *
  * Needs Redis 7 or Valkey (functions), `appendonly yes` and `maxmemory-policy noeviction`: the latter are looked at where the user may.
  * The rights it needs are in docs/security.md.
@@ -12,15 +13,18 @@ import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { type Consumer, type Consumption, type DeadLetter, Durable, type Entry } from "./Durable.ts"
+import { type Consumer, type Consumption, type DeadLetter, type Done, Durable, type Entry } from "./Durable.ts"
 import { full, maxCauseLength } from "./internal/durableMemory.ts"
+import { Gathering } from "./internal/Gathering.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
 import * as RedisStart from "./internal/RedisStart.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as library from "./internal/redisDurableLibrary.ts"
+import * as redisError from "./internal/redisError.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
 import * as redisReplies from "./internal/redisReplies.ts"
+import * as Thrown from "./internal/thrown.ts"
 import * as RedisPubSub from "./RedisPubSub.ts"
 import { type Transport, TransportError } from "./Transport.ts"
 
@@ -47,6 +51,12 @@ interface Kept extends redisOptions.Settings {
   readonly strict: boolean
 }
 
+/** What is gathered: the words of a function that it adds, and who is to be told. */
+interface Asked<Done> {
+  readonly words: ReadonlyArray<string>
+  readonly done: Done
+}
+
 /**
  * Connects, and disconnects when the Scope closes.
  *
@@ -69,6 +79,7 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "transport", settings.name))
 
+    const threw = Thrown.make(log)
     let refusedLibrary: TransportError | undefined
     const load = (done: () => void) =>
       link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, (error) => {
@@ -130,6 +141,53 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
         )
       })
     }
+
+    /** The same with what was gathered. The reply is 0 where all went as it mostly does, else what became of each. */
+    const runAll = <A extends Asked<unknown>>(
+      operation: string,
+      queue: string,
+      common: ReadonlyArray<string>,
+      asked: ReadonlyArray<A>,
+      bytes: number,
+      tell: (asked: A, error: TransportError | undefined, outcome: string | undefined) => void
+    ) => {
+      const words = [...common]
+      for (const one of asked) words.push(...one.words)
+      run(operation, queue, words, bytes, (error, reply) => {
+        for (let i = 0; i < asked.length; i++) {
+          const outcome = Array.isArray(reply) ? String(reply[i]) : undefined
+          try {
+            if (!outcome?.startsWith("e")) tell(asked[i]!, error, outcome)
+            else tell(asked[i]!, refusedOne(outcome.slice(1), `${operation} in ${queue}`), undefined)
+          } catch (defect) {
+            threw(queue, defect)
+          }
+        }
+      })
+    }
+    const refusedOne = (text: string, operation: string) => {
+      const { scrub, tls, user } = settings
+      return renamed(redisError.fromReply(text, { operation, user, tls, scrub }), operation)
+    }
+    const appends = new Gathering<Asked<Parameters<Durable["Service"]["append"]>[2]> & { readonly isDelayed: boolean }>(
+      (queue, asked, bytes) =>
+        runAll("append", queue, [String(settings.maxLength)], asked, bytes, ({ done, isDelayed }, error, outcome) => {
+          if (error !== undefined) return done(error, undefined)
+          if (isDelayed) wake(queue)
+          switch (outcome?.[0]) {
+            case "f":
+              return done(full(queue, settings.maxLength), undefined)
+            case "w":
+              return done(undefined, { _tag: "Waiting" })
+            case "r":
+              return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
+            default:
+              done(undefined, { _tag: "Added" })
+          }
+        })
+    )
+    yield* Effect.addFinalizer(() => Effect.sync(() => appends.flush()))
+
     const running = (operation: string, queue: string, words: ReadonlyArray<string>, asBytes = false) =>
       Effect.callback<unknown, TransportError>((resume) =>
         run(
@@ -190,6 +248,13 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
         () => Effect.void
       )
       yield* join
+
+      const settlements = new Gathering<Asked<Done>>((queue, asked, bytes) =>
+        runAll("settle", queue, [group, window], asked, bytes, ({ done }, error, outcome) =>
+          done(error, outcome === undefined || outcome === "s")
+        )
+      )
+      yield* Effect.addFinalizer(() => Effect.sync(() => settlements.flush()))
 
       /** What is delivered to one who waits no longer goes back. */
       const giveBack = (entries: ReadonlyArray<Entry>) => {
@@ -271,13 +336,7 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
             Array.isArray(reply) ? reply.map(String) : []
           ),
         settle: ({ entry, id, key }, { frame, replyTo }, done) =>
-          run(
-            "settle",
-            queue,
-            [group, entry, id, key, window, replyTo, frame],
-            Buffer.byteLength(frame),
-            (error, reply) => done(error, reply === 1)
-          ),
+          settlements.add(queue, { words: [entry, id, key, replyTo, frame], done }, Buffer.byteLength(frame)),
         retry: ({ deliveries, entry }, delayMillis, counts, done) =>
           run(
             "again",
@@ -339,19 +398,12 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       capabilities: { kept: "broker", publishes: true, maxFrameBytes: settings.maxFrameBytes },
       append: (queue, { delayMillis, frame, id, key }, done) => {
         const bytes = Buffer.byteLength(frame)
-        if (link.bytesInFlight() + bytes > settings.maxBytesInFlight) return done(overloaded, undefined)
-        run(
-          "append",
+        if (link.bytesInFlight() + appends.bytes + bytes > settings.maxBytesInFlight) return done(overloaded, undefined)
+        const isDelayed = delayMillis > 0
+        appends.add(
           queue,
-          [id, frame, key, String(Math.ceil(delayMillis)), String(settings.maxLength)],
-          bytes,
-          (error, reply) => {
-            if (error !== undefined) return done(error, undefined)
-            const [tag, result] = reply as [string, string | undefined]
-            if (delayMillis > 0) wake(queue)
-            if (tag === "Full") return done(full(queue, settings.maxLength), undefined)
-            done(undefined, tag === "Done" ? { _tag: "Done", frame: result! } : { _tag: tag as "Added" | "Waiting" })
-          }
+          { words: [id, frame, key, isDelayed ? String(Math.ceil(delayMillis)) : "0"], isDelayed, done },
+          bytes
         )
       },
       state: (queue, id, done) =>

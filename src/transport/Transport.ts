@@ -148,7 +148,8 @@ export class Transport extends Context.Service<
     readonly linkOf?: (channel: string) => LinkOf | undefined
     /**
      * Claims a key for so many milliseconds: of all that claim it meanwhile, over this broker, one wins. Returns at once, never throws, and
-     * calls `done` exactly once, within a limit of the adapter's own. Where it is absent, requests that reach several replicas of a
+     * calls `done` exactly once, within a limit of the adapter's own. After an error whose `sent` is `no` it may be asked for again: what the
+     * broker had granted before it still knows then. Where it is absent, requests that reach several replicas of a
      * service are handled by each of them.
      */
     readonly claim?: (key: string, ttlMillis: number, done: Claimed) => void

@@ -123,21 +123,23 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
   const requestId = raw["request_id"] ?? null
   if (!isShortId(requestId)) return "IdTooLong"
   const address = typeof replyTo === "string" && replyTo !== "" ? replyTo : undefined
-  const extension = readExtension(raw)
+  const { answers, attempt, credit, headers, id, packs, route, timeout_ms, traceparent } = extensionOf(raw)
+  const timeoutMillis = isTime(timeout_ms) ? timeout_ms : undefined
   return {
     action,
     payload: readPayload(raw, address === undefined),
     replyTo: address,
     requestId,
-    timeoutMillis: extension?.timeout_ms,
-    headers: extension?.headers ?? noHeaders,
-    attempt: extension?.attempt ?? 1,
-    traceparent: extension?.traceparent,
-    credit: extension?.credit,
-    answers: extension?.answers ?? false,
-    route: extension?.route ?? 1,
-    oneWayId: extension?.id,
-    packs: extension !== undefined && Pack.isTaken(extension.packs),
+    timeoutMillis,
+    headers: isHeaders(headers) ? headers : noHeaders,
+    attempt: isPositive(attempt) ? attempt : 1,
+    traceparent: typeof traceparent === "string" ? traceparent : undefined,
+    // Without a time nobody would notice that a caller which no longer gives any has gone.
+    credit: timeoutMillis !== undefined && isPositive(credit) ? credit : undefined,
+    answers: answers === true,
+    route: isPositive(route) ? route : 1,
+    oneWayId: typeof id === "string" && id.length <= maxIdLength ? id : undefined,
+    packs: Pack.isTaken(packs),
     raw
   }
 }
@@ -166,27 +168,13 @@ const ownFields = new Set(["action", "payload", "reply_to", "request_id", "servi
 const fieldsBeside = (raw: JsonObject): JsonObject =>
   Object.fromEntries(Object.entries(raw).filter(([key]) => !ownFields.has(key)))
 
-const readExtension = (raw: JsonObject): Extension | undefined => {
+/** What the sender says in `fiberbus`, unread; nothing of another version. */
+const extensionOf = (raw: JsonObject): { readonly [Field in keyof Extension]?: unknown } => {
   const value = raw["fiberbus"]
-  if (typeof value !== "object" || value === null || (value as Partial<Extension>).v !== 1) return undefined
-  const { timeout_ms, headers, attempt, traceparent, credit, answers, route, id, packs } = value as Record<
-    string,
-    unknown
-  >
-  return {
-    v: 1,
-    timeout_ms: isTime(timeout_ms) ? timeout_ms : undefined,
-    headers: isHeaders(headers) ? headers : undefined,
-    attempt: isPositive(attempt) ? attempt : undefined,
-    traceparent: typeof traceparent === "string" ? traceparent : undefined,
-    // Without a time nobody would notice that a caller which no longer gives any has gone.
-    credit: isPositive(credit) && isTime(timeout_ms) ? credit : undefined,
-    answers: answers === true ? true : undefined,
-    route: isPositive(route) ? route : undefined,
-    id: typeof id === "string" && id.length <= maxIdLength ? id : undefined,
-    packs: isPositive(packs) ? packs : undefined
-  }
+  return typeof value === "object" && value !== null && (value as Partial<Extension>).v === 1 ? value : noExtension
 }
+
+const noExtension = Object.freeze(Object.create(null))
 
 const isTime = (value: unknown): value is number => typeof value === "number" && value >= 0
 
@@ -209,6 +197,21 @@ export const requestHead = (fields: {
   }`
 
 /**
+ * True for a payload with a field of long text. Its envelope is written as one: to join the pieces would copy the text once more, which takes half as
+ * long as writing its JSON.
+ */
+export const isBulky = (payload: unknown): payload is JsonObject => {
+  if (typeof payload !== "object" || payload === null || Array.isArray(payload)) return false
+  for (const key in payload) {
+    const field = (payload as JsonObject)[key]
+    if (typeof field === "string" && field.length >= bulkyLength) return true
+  }
+  return false
+}
+
+const bulkyLength = 32_768
+
+/**
  * Writes a request behind a head. A payload that is text is written as JSON text inside text, because Daebus services parse
  * it once more.
  */
@@ -218,24 +221,41 @@ export const writeRequest = (
   payload: unknown,
   extension: Extension | undefined
 ): string => {
+  if (isBulky(payload)) {
+    return JSON.stringify({ ...JSON.parse(`${head}}`), payload, request_id: id, fiberbus: extension })
+  }
   const json = JSON.stringify(payload) ?? "null"
-  return `${head},"payload":${typeof payload === "string" ? JSON.stringify(json) : json}${
-    id === undefined ? "" : `,"request_id":"${id}"`
-  }${extension === undefined ? "" : `,"fiberbus":${writeExtension(extension)}`}}`
+  // Each piece of the text is an object of its own until it is sent: few are better than many.
+  const named = `${head},"payload":${typeof payload === "string" ? JSON.stringify(json) : json}`
+  const end = extension === undefined ? "}" : writeExtension(extension)
+  return id === undefined ? named + end : `${named},"request_id":"${id}"${end}`
+}
+
+// Mostly it is the same as the last one.
+let usualTimeout: number | undefined
+let usualPacks: number | undefined
+let usualEnd = ""
+
+const writeUsual = (timeoutMillis: number, packs: number | undefined) => {
+  if (timeoutMillis !== usualTimeout || packs !== usualPacks) {
+    usualTimeout = timeoutMillis
+    usualPacks = packs
+    usualEnd = `,"fiberbus":{"v":1,"timeout_ms":${timeoutMillis}${packs === undefined ? "" : `,"packs":${packs}`}}}`
+  }
+  return usualEnd
 }
 
 const writeExtension = (extension: Extension): string =>
   extension.headers === undefined &&
   extension.attempt === undefined &&
+  extension.traceparent === undefined &&
   extension.credit === undefined &&
   extension.answers === undefined &&
   extension.route === undefined &&
   extension.id === undefined &&
   extension.timeout_ms !== undefined
-    ? `{"v":1,"timeout_ms":${extension.timeout_ms}${extension.packs === undefined ? "" : `,"packs":${extension.packs}`}${
-        extension.traceparent === undefined ? "" : `,"traceparent":${JSON.stringify(extension.traceparent)}`
-      }}`
-    : JSON.stringify(extension)
+    ? writeUsual(extension.timeout_ms, extension.packs)
+    : `,"fiberbus":${JSON.stringify(extension)}}`
 
 /** A reply as a caller reads it. */
 export interface Reply {
@@ -324,9 +344,16 @@ export const writeReply = (
   final: boolean,
   extension?: ReplyExtension
 ): string =>
-  `{"status":"${status}","payload":${payload},"request_id":${JSON.stringify(requestId)},"final":${final}${
-    extension === undefined ? "" : `,"fiberbus":${JSON.stringify(extension)}`
-  }}`
+  (status === "success" ? '{"status":"success","payload":' : '{"status":"error","payload":') +
+  payload +
+  ',"request_id":' +
+  JSON.stringify(requestId) +
+  (final ? ',"final":true' : ',"final":false') +
+  (extension === undefined ? "}" : `,"fiberbus":${JSON.stringify(extension)}}`)
+
+/** The same around a payload that {@link isBulky}. */
+export const writeBulkyReply = (payload: JsonObject, requestId: unknown, extension?: ReplyExtension): string =>
+  JSON.stringify({ status: "success", payload, request_id: requestId, final: true, fiberbus: extension })
 
 /** Longest text of an error on the wire, in characters. */
 export const maxErrorLength = 1_000

@@ -43,9 +43,12 @@ export interface Up {
 /** @see the file's first line */
 export type Presence = Here | Gone | Who | Probe | Up
 
-/** Actions that a `here` names at most, and the longest of their texts all together; beyond it names none. */
+/** Actions that a `here` names at most, and the longest of their texts all together; beyond it names none, and is read as if it did. */
 export const maxActions = 256
 const maxActionsLength = 8_192
+
+const isShort = (actions: ReadonlyArray<string>) =>
+  actions.length <= maxActions && actions.reduce((sum, { length }) => sum + length, 0) <= maxActionsLength
 
 /** Reads a message that names no action; nothing if it is none of these. */
 export const read = (raw: JsonObject): Presence | undefined => {
@@ -64,7 +67,10 @@ export const read = (raw: JsonObject): Presence | undefined => {
 }
 
 const readActions = (value: unknown): ReadonlyArray<string> | undefined =>
-  Array.isArray(value) && value.length <= maxActions && value.every((name) => typeof name === "string")
+  Array.isArray(value) &&
+  value.length <= maxActions &&
+  value.every((name) => typeof name === "string") &&
+  isShort(value)
     ? value
     : undefined
 
@@ -73,11 +79,8 @@ export const write = (presence: Presence): string => {
   switch (presence._tag) {
     case "Here": {
       const { actions, by, pack } = presence
-      const isShort =
-        actions !== undefined &&
-        actions.length <= maxActions &&
-        actions.reduce((sum, { length }) => sum + length, 0) <= maxActionsLength
-      return JSON.stringify({ fiberbus: { v: 1, here: by, actions: isShort ? actions : undefined, pack } })
+      const named = actions !== undefined && isShort(actions) ? actions : undefined
+      return JSON.stringify({ fiberbus: { v: 1, here: by, actions: named, pack } })
     }
     case "Gone":
       return JSON.stringify({ fiberbus: { v: 1, gone: presence.by } })

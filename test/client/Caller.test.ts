@@ -57,6 +57,42 @@ describe("Caller", () => {
     }).pipe(Effect.provide(Bus))
   )
 
+  it.effect("has as many calls in flight as MaxPending says, those of all callers together", () =>
+    Effect.gen(function* () {
+      const transport = Memory.make()
+      const provided = Effect.provideService(Transport.Transport, transport)
+      const sent: Array<unknown> = []
+      yield* transport.subscribe({ _tag: "Channel", channel: "user_service" }, (frame) => {
+        const message = JSON.parse(String(frame))
+        if (!isPresence(message)) sent.push(message)
+      })
+      const users = yield* provided(Caller.make(Users)).pipe(Effect.provideService(Caller.MaxPending, 3))
+      // The first one's holds.
+      const others = yield* provided(Caller.make(Users)).pipe(Effect.provideService(Caller.MaxPending, 10))
+      const calls = yield* Effect.forEach([users, others, users], (caller) => Effect.forkChild(caller.ping()))
+      yield* Effect.yieldNow
+      const error = yield* reasonOf(others.ping(), "TransportError")
+      assert.strictEqual(error.started, "no")
+      assert.match(error.message, /3 calls are waiting.*Caller\.MaxPending/s)
+      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      assert.lengthOf(sent, 3)
+      yield* Fiber.interrupt(calls[1]!)
+      const fourth = yield* Effect.forkChild(others.ping())
+      yield* Effect.yieldNow
+      assert.isUndefined(fourth.pollUnsafe())
+    })
+  )
+
+  it.effect("refuses a MaxPending that is none", () =>
+    Effect.forEach([0, 1.5, Number.NaN, Number.POSITIVE_INFINITY], (limit) =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(Caller.make(Users).pipe(Effect.provideService(Caller.MaxPending, limit)))
+        assert.isTrue(Exit.hasDies(exit))
+        assert.match(String(Exit.isFailure(exit) && exit.cause), /Caller\.MaxPending must be an integer from 1 to/)
+      })
+    ).pipe(Effect.provide(Memory.layer))
+  )
+
   it.effect("ends with NoResponders at once when nobody listens", () =>
     Effect.gen(function* () {
       const users = yield* Caller.make(Users)

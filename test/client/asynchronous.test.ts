@@ -193,14 +193,17 @@ describe("A value nested deeper than its receiver reads", () => {
     for (let level = 0; level < depth; level++) value = [value]
     return value
   }
+  const bulky = (value: unknown) => ({ text: "x".repeat(100_000), value })
   const Deep = Service.make(
     "deep",
     Action.make("answer", { payload: { depth: Schema.Finite }, success: Schema.Any }),
+    Action.make("answerBulky", { payload: { depth: Schema.Finite }, success: Schema.Any }),
     Action.make("fail", { payload: { depth: Schema.Finite }, error: Schema.Any }),
     Action.make("take", { payload: Schema.Any })
   )
   const DeepLive = Handlers.layer(Deep, {
     answer: ({ depth }) => Effect.succeed(nested(depth)),
+    answerBulky: ({ depth }) => Effect.succeed(bulky(nested(depth))),
     fail: ({ depth }) => Effect.fail(nested(depth)),
     take: () => Effect.void
   }).pipe(Layer.provide(Logger.layer([])), Layer.provideMerge(Memory.layer))
@@ -211,6 +214,8 @@ describe("A value nested deeper than its receiver reads", () => {
       assert.deepStrictEqual(yield* deep.answer({ depth: 63 }), nested(63))
       assert.deepStrictEqual(yield* Effect.flip(deep.fail({ depth: 62 })), nested(62))
       for (const depth of [64, 80, 5_000]) yield* reasonOf(deep.answer({ depth }), "RemoteDefect")
+      assert.deepStrictEqual(yield* deep.answerBulky({ depth: 62 }), bulky(nested(62)))
+      for (const depth of [63, 80, 5_000]) yield* reasonOf(deep.answerBulky({ depth }), "RemoteDefect")
       for (const depth of [63, 80, 5_000]) yield* reasonOf(deep.fail({ depth }), "RemoteDefect")
     }).pipe(Effect.provide(DeepLive))
   )

@@ -270,10 +270,21 @@ const firstOf = (
 
 describe("a replica that says nothing any more", () => {
   /** A service whose frames a test writes, over a transport on which silence counts. */
-  const faked = Effect.gen(function* () {
+  const fakedOver = Effect.fnUntraced(function* (besides: Partial<Transport.Transport["Service"]>) {
     const memory = Memory.make()
     const { inProcess: _, ...capabilities } = memory.capabilities
-    const transport: Transport.Transport["Service"] = { ...memory, capabilities }
+    const gone = new Set<string>()
+    const noticed = yield* Queue.unbounded<void>()
+    const transport: Transport.Transport["Service"] = {
+      ...memory,
+      ...besides,
+      capabilities,
+      send: (channel, frame, sent, pack) => {
+        if (!gone.has(channel)) return memory.send(channel, frame, sent, pack)
+        sent(undefined, 0)
+        Queue.offerUnsafe(noticed, undefined)
+      }
+    }
     const requests = yield* Queue.unbounded<{ readonly by: string; readonly frame: any }>()
     const probes: Array<string> = []
     const silent = new Set<string>()
@@ -297,8 +308,59 @@ describe("a replica that says nothing any more", () => {
         if (i % 8 === 0) for (const by of beating) here(by)
         return Effect.andThen(TestClock.adjust(250), Scripted.turns(5))
       })
-    return { here, passes, probes, requests, say, silent, work, capabilities }
+    return { gone, here, noticed, passes, probes, requests, say, silent, work }
   })
+  const faked = fakedOver({})
+  /** Calls it, has it leave without a word, and waits until that has been noticed. */
+  const left = Effect.fnUntraced(function* (besides: Partial<Transport.Transport["Service"]>) {
+    const { gone, noticed, requests, say, work } = yield* fakedOver(besides)
+    const call = yield* Effect.forkChild(Effect.result(work.who({ key: "" }, { timeout: "1 minute" })))
+    const { frame } = yield* Queue.take(requests)
+    gone.add("work.instance:a")
+    while ((yield* Queue.size(noticed)) === 0) yield* Effect.andThen(TestClock.adjust(50), Scripted.turns())
+    const answer = () =>
+      say(frame.reply_to, { status: "success", payload: 5, request_id: frame.request_id, final: true })
+    return { answer, call }
+  })
+  const apart = { linkOf: () => undefined }
+
+  it.effect("has had its last word where one broker tells of its absence and brings its answers", () =>
+    Effect.gen(function* () {
+      const { call } = yield* left({})
+      const ended = yield* Fiber.join(call)
+      assert.isTrue(Result.isFailure(ended) && ended.failure.reason._tag === "ConnectionLost")
+    })
+  )
+
+  it.effect("is waited for where its answers come by another broker than the one that tells of its absence", () =>
+    Effect.gen(function* () {
+      const { answer, call } = yield* left(apart)
+      assert.isUndefined(call.pollUnsafe())
+      answer()
+      assert.deepStrictEqual(yield* Fiber.join(call), Result.succeed(5))
+    })
+  )
+
+  it.effect("is not waited for in vain: what that broker has given out has come, whether it can be asked or not", () =>
+    Effect.gen(function* () {
+      for (const barrier of [(done: (passed: boolean) => void) => done(false), undefined]) {
+        const { call } = yield* left({ ...apart, barrier: barrier as never })
+        yield* TestClock.adjust(250)
+        const ended = yield* Fiber.join(call)
+        assert.isTrue(Result.isFailure(ended) && ended.failure.reason._tag === "ConnectionLost")
+      }
+      const asked: Array<(passed: boolean) => void> = []
+      const { answer, call } = yield* left({ ...apart, barrier: (done) => void asked.push(done) })
+      yield* TestClock.adjust(250)
+      yield* Scripted.turns()
+      assert.lengthOf(asked, 1)
+      assert.isUndefined(call.pollUnsafe())
+      answer()
+      yield* Scripted.turns()
+      asked[0]!(true)
+      assert.deepStrictEqual(yield* Fiber.join(call), Result.succeed(5))
+    })
+  )
 
   it.effect("is asked for a sign while it has calls, and keeps them as long as it gives it", () =>
     Effect.gen(function* () {
@@ -336,6 +398,84 @@ describe("a replica that says nothing any more", () => {
       yield* passes(40, [])
       assert.deepStrictEqual(yield* reasonOf(work.who({ key: "" })), ["NoResponders", "no"])
       assert.strictEqual(yield* Queue.size(requests), 0)
+    })
+  )
+})
+
+describe("what callers believe of replicas", () => {
+  /** Announces processes that nobody runs. */
+  const announce = (transport: Transport.Transport["Service"], ghosts: ReadonlyArray<string>) => {
+    for (const here of ghosts) {
+      transport.send("work.instances", JSON.stringify({ fiberbus: { v: 1, here } }), () => {})
+    }
+  }
+
+  it.effect("is true for each action, however many have been named before", () =>
+    Effect.gen(function* () {
+      const { heard, start, transport } = yield* fleet
+      const dynamic = yield* Effect.provideService(Caller.dynamic("work"), Transport.Transport, transport)
+      yield* many(1_100, (n) => Effect.flip(dynamic.call(`unknown${n}`)))
+      yield* Scripted.turns()
+      announce(transport, ["ghost"])
+      yield* Scripted.turns()
+      const work = yield* calling(transport)
+      yield* start(1)
+      yield* Scripted.turns()
+      assert.strictEqual(yield* work.who({ key: "" }), 1)
+      announce(transport, ["ghost"])
+      yield* Scripted.turns()
+      yield* many(20, (n) => dynamic.send("heard", { n }))
+      assert.deepStrictEqual(
+        [...heard].sort((a, b) => a - b),
+        Array.from({ length: 20 }, (_, n) => n)
+      )
+      assert.deepStrictEqual(yield* many(3, () => work.who({ key: "" })), [1, 1, 1])
+      assert.strictEqual((yield* work.who.gather({ key: "" })).length, 1)
+    })
+  )
+
+  it.effect("may be wrong of more processes than one call tries: then it goes to all", () =>
+    Effect.gen(function* () {
+      const { heard, start, transport } = yield* fleet
+      const work = yield* calling(transport)
+      const ghosts = Array.from({ length: 1_024 }, (_, n) => `ghost${n}`)
+      announce(transport, ghosts)
+      yield* start(1)
+      yield* Scripted.turns()
+      assert.strictEqual(yield* work.who({ key: "" }), 1)
+      const sent: Array<string> = []
+      const { send } = transport
+      const counting = { ...transport, send: (...args: Parameters<typeof send>) => (sent.push(args[0]), send(...args)) }
+      const other = yield* calling(counting)
+      announce(transport, ghosts)
+      yield* Scripted.turns()
+      sent.length = 0
+      yield* other.heard.send({ n: 1 })
+      yield* Scripted.turns()
+      assert.deepStrictEqual(heard, [1])
+      assert.isAtMost(sent.length, 16)
+    })
+  )
+
+  it.effect("follows what a process says of its actions, also where the names read alike", () =>
+    Effect.gen(function* () {
+      const { transport } = yield* fleet
+      const asked: Array<string> = []
+      yield* transport.subscribe({ _tag: "Channel", channel: "work.instance:a" }, () => void asked.push("a"))
+      yield* transport.subscribe({ _tag: "Channel", channel: "work" }, (frame) => {
+        if (JSON.parse(String(frame)).action !== undefined) asked.push("all")
+      })
+      const dynamic = yield* Effect.provideService(Caller.dynamic("work"), Transport.Transport, transport)
+      yield* Scripted.turns()
+      const here = (actions: ReadonlyArray<string>) =>
+        transport.send("work.instances", JSON.stringify({ fiberbus: { v: 1, here: "a", actions } }), () => {})
+      here(["one two"])
+      yield* Scripted.turns()
+      yield* dynamic.send("one")
+      here(["one", "two"])
+      yield* Scripted.turns()
+      yield* dynamic.send("one")
+      assert.deepStrictEqual(asked, ["all", "a"])
     })
   )
 })

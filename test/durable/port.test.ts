@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, type Scope } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Durable, type Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
+import { maxItems } from "../../src/transport/internal/Gathering.ts"
 
 type Store = Durable.Durable["Service"]
 
@@ -334,6 +335,35 @@ const promises: ReadonlyArray<
         yield* settle(consumer, entry!)
         assert.deepStrictEqual(yield* append(store, queue, { id: "5" }), { _tag: "Added" })
       })
+  ],
+  [
+    "tells each of those that come at once what became of it",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const outcomes = yield* Effect.forEach(
+          ["1", "2", "1", "3", "4", "5"],
+          (id) =>
+            Effect.match(append(store, queue, { id }), {
+              onFailure: ({ kind }) => kind,
+              onSuccess: ({ _tag }) => _tag
+            }),
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual(outcomes, ["Added", "Added", "Waiting", "Added", "Added", "Overloaded"])
+        const consumer = yield* join(place, "a")
+        const entries = yield* read(consumer)
+        assert.deepStrictEqual(ids(entries), ["1", "2", "3", "4"])
+        yield* settle(consumer, entries[1]!, "first")
+        const settled = yield* Effect.forEach(entries, (entry) => settle(consumer, entry, `end ${entry.id}`), {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(settled, [true, false, true, true])
+        assert.deepStrictEqual(
+          yield* Effect.forEach(entries, ({ id }) => append(store, queue, { id }), { concurrency: "unbounded" }),
+          ["end 1", "first", "end 3", "end 4"].map((frame) => ({ _tag: "Done" as const, frame }))
+        )
+      })
   ]
 ]
 
@@ -362,4 +392,47 @@ it.layer(redis, { excludeTestServices: true })("Redis", (it) => {
       )
     )
   }
+
+  it.effect("fails one that cannot be kept alone, and does not remember its id", () =>
+    Effect.gen(function* () {
+      const store = yield* Durable.Durable
+      const { command } = yield* RedisServer.RedisServer
+      yield* Effect.orDie(command("SET", "{alone}.lanes", "somebody's"))
+      const outcomes = yield* Effect.forEach(
+        [{ id: "1" }, { id: "2", key: "k" }, { id: "3" }],
+        (message) =>
+          Effect.match(append(store, "{alone}", message), {
+            onFailure: ({ detail }) => detail.slice(0, 9),
+            onSuccess: ({ _tag }) => _tag
+          }),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(outcomes, ["Added", "WRONGTYPE", "Added"])
+      assert.deepStrictEqual(yield* state(store, "{alone}", "2"), { _tag: "Unknown" })
+      yield* Effect.orDie(command("DEL", "{alone}.lanes"))
+      assert.deepStrictEqual(yield* append(store, "{alone}", { id: "2", key: "k" }), { _tag: "Added" })
+    })
+  )
+
+  it.effect("takes what comes at once in few steps, in order, and settles it so", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* RedisServer.RedisServer
+      const store = Context.get(yield* Layer.build(Layer.fresh(RedisStreams.layerDurable({ url }))), Durable.Durable)
+      const steps = Effect.map(Effect.orDie(command("INFO", "commandstats")), (info) =>
+        Number(/cmdstat_fcall:calls=(\d+)/.exec(String(info))?.[1] ?? 0)
+      )
+      const many = Array.from({ length: 250 }, (_, n) => `${n}`)
+      const before = yield* steps
+      yield* Effect.forEach(many, (id) => append(store, "{many}", { id }), { concurrency: "unbounded" })
+      assert.strictEqual((yield* steps) - before, Math.ceil(250 / maxItems))
+      const consumer = yield* join({ store, queue: "{many}", pass: Effect.void }, "a")
+      const entries = yield* read(consumer, 300)
+      assert.deepStrictEqual(ids(entries), many)
+      const between = yield* steps
+      const settled = yield* Effect.forEach(entries, (entry) => settle(consumer, entry), { concurrency: "unbounded" })
+      assert.strictEqual((yield* steps) - between, Math.ceil(250 / maxItems))
+      assert.isTrue(settled.every((is) => is))
+      assert.strictEqual(yield* Effect.orDie(command("XLEN", "{many}.requests")), 0)
+    })
+  )
 })

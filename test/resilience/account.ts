@@ -1,4 +1,4 @@
-/** A caller and a service on transports of their own, and the account of every call between them. */
+/** A caller and one or several replicas of a service on transports of their own, and the account of every call between them. */
 import assert from "node:assert/strict"
 import { Context, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { Action, CallError, Caller, Handlers, Service, Transport } from "fiberbus"
@@ -39,7 +39,7 @@ export const isDown = (state: Transport.LinkState) => state._tag === "Degraded" 
 
 export const make = Effect.fnUntraced(function* (
   here: Transport.Transport["Service"],
-  there: Transport.Transport["Service"],
+  there: Transport.Transport["Service"] | ReadonlyArray<Transport.Transport["Service"]>,
   limits: { readonly concurrency: number; readonly backlog?: number } = { concurrency: 10_000 }
 ) {
   const ledger = Ledger.make()
@@ -67,13 +67,16 @@ export const make = Effect.fnUntraced(function* (
     },
     { ...limits, grace: 0 }
   )
-  yield* Layer.build(Layer.provide(handlers, Layer.succeed(Transport.Transport, there)))
+  const replicas = "send" in there ? [there] : there
+  for (const replica of replicas) {
+    yield* Layer.build(Layer.fresh(Layer.provide(handlers, Layer.succeed(Transport.Transport, replica))))
+  }
   const context = Context.make(Transport.Transport, here)
   const echo = yield* Effect.provideContext(Caller.make(Echo), context)
   const { router, size } = yield* Effect.provideContext(inbox, context)
-  // From now on each request goes to the one process that serves; a faulty link may keep that from being known.
+  // From now on each request goes to one process that serves; a faulty link may keep that from being known.
   const processes = yield* router(Echo.serviceName)
-  for (let look = 0; look < 100 && processes.known.length === 0; look++) {
+  for (let look = 0; look < 100 && processes.known.length < replicas.length; look++) {
     yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 5)))
   }
 

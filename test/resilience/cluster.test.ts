@@ -1,9 +1,11 @@
+import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Fiber, Layer, Logger, Schedule, Schema } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Logger, Metric, Schedule, Schema } from "effect"
 import { Action, Caller, Handlers, Service, Transport } from "fiberbus"
 import { RedisClusterServer } from "fiberbus/testing"
 import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as KeySlot from "../../src/transport/KeySlot.ts"
+import * as Channels from "../../src/wire/Channels.ts"
 import * as Account from "./account.ts"
 
 // Real time: it is about real servers that change their roles. Everything waits for a signal; no duration is asserted.
@@ -15,6 +17,8 @@ const suspend = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
   it.live(name, () => Effect.scoped(effect as Effect.Effect<A, E>).pipe(Effect.provide(Logger.layer([]))), 120_000)
 
 const service = "echo_service"
+
+class Claimed extends Service.make("claimed", Action.make("note", { payload: { id: Schema.String } })) {}
 
 /** Calls one at a time until one succeeds; so many may fail. */
 const backWithin = (account: Effect.Success<ReturnType<typeof Account.make>>, attempts: number) =>
@@ -142,6 +146,152 @@ describe("a cluster under load", () => {
       for (let i = 1; i < seen.length; i++) assert.isAbove(seen[i]!, seen[i - 1]!)
       assert.isAbove(there.state.gaps, 0)
     })
+  )
+})
+
+describe("three replicas over a cluster", () => {
+  for (const [how, fate] of [
+    ["kill", "killed"],
+    ["failover", "relieved by CLUSTER FAILOVER"]
+  ] as const) {
+    suspend(
+      `lose each master in turn, ${fate} under load: typed outcomes, none handled twice, back without help`,
+      Effect.gen(function* () {
+        const cluster = yield* RedisClusterServer.make({ replicas: 1 })
+        const connect = RedisCluster.make({ nodes: cluster.nodes })
+        const here = yield* connect
+        const there = yield* Effect.all([connect, connect, connect])
+        const account = yield* Account.make(here, there)
+        yield* account.allSucceed(100)
+        // One after the other has the service's channel, the replicas' own, the inbox, and what all of them say of being there.
+        for (const owner of yield* cluster.masters) {
+          yield* account.during(
+            Effect.gen(function* () {
+              const buses = [here, ...there]
+              const gaps = buses.map(({ state }) => state.gaps)
+              const lost = yield* Effect.forkChild(
+                Effect.all(
+                  buses.map((bus, i) => untilState(bus, (state) => state.gaps > gaps[i]! || Account.isDown(state))),
+                  { concurrency: 4 }
+                ),
+                { startImmediately: true }
+              )
+              if (how === "failover") yield* cluster.failover(owner)
+              else {
+                yield* owner.server.kill
+                yield* cluster.promoted(owner)
+                yield* Fiber.join(lost)
+              }
+              yield* Fiber.interrupt(lost)
+              for (const bus of buses) yield* untilState(bus, isReady)
+            })
+          )
+          yield* backWithin(account, 10)
+          yield* account.allSucceed(100)
+          if (how === "kill") yield* owner.server.start
+          yield* cluster.ready
+        }
+        const { succeeded, sent } = account.balance(outcomes)
+        assert.isAbove(succeeded, sent / 2)
+      })
+    )
+  }
+
+  suspend(
+    "drop and count what is claimed at a master that is lost, and handle the rest once",
+    Effect.gen(function* () {
+      const cluster = yield* RedisClusterServer.make()
+      const connect = RedisCluster.make({ nodes: cluster.nodes })
+      const buses = yield* Effect.all([connect, connect, connect, connect])
+      const [here] = buses
+      const handled = new Map<string, number>()
+      const noticed = new Set<() => void>()
+      const handlers = Handlers.layer(
+        Claimed,
+        {
+          note: ({ id }) =>
+            Effect.sync(() => {
+              handled.set(id, (handled.get(id) ?? 0) + 1)
+              for (const look of [...noticed]) look()
+            })
+        },
+        { concurrency: 1_000 }
+      )
+      for (const bus of buses.slice(1)) {
+        yield* Layer.build(Layer.fresh(Layer.provide(handlers, Layer.succeed(Transport.Transport, bus))))
+      }
+      const allOf = (ids: ReadonlyArray<string>) =>
+        Effect.callback<void>((resume) => {
+          const look = () => {
+            if (!ids.every((id) => handled.has(id))) return
+            noticed.delete(look)
+            resume(Effect.void)
+          }
+          noticed.add(look)
+          look()
+        })
+      // As from a caller that knows none of the replicas: all hear it, and one claims it.
+      const frameOf = (id: string) => JSON.stringify({ action: "note", payload: { id }, request_id: id })
+      const publish = (id: string) =>
+        Transport.publish("claimed", frameOf(id)).pipe(Effect.provideService(Transport.Transport, here!))
+      const keyOf = (id: string) =>
+        Channels.claim("", "claimed", createHash("sha256").update(frameOf(id)).digest("base64url").slice(0, 22))
+      const ids = (name: string, count: number) => Array.from({ length: count }, (_, i) => `${name}${i}`)
+      yield* Effect.forEach(ids("before", 100), publish, { concurrency: 100 })
+      yield* allOf(ids("before", 100))
+
+      const owner = yield* cluster.ownerOf("claimed")
+      const lost = (yield* cluster.masters).find(({ id }) => id !== owner.id)!
+      const during = ids("during", 90)
+      const owners = yield* Effect.forEach(during, (id) => cluster.ownerOf(keyOf(id)))
+      const kept = during.filter((_, i) => owners[i]!.id !== lost.id)
+      assert.isAbove(kept.length, 0)
+      assert.isBelow(kept.length, 90)
+      const gone = yield* Effect.forkChild(
+        Effect.all(
+          buses.map((bus) => untilState(bus, Account.isDown)),
+          { concurrency: 4 }
+        ),
+        { startImmediately: true }
+      )
+      // What is on its way while it is lost.
+      let over = false
+      let count = 0
+      const traffic = yield* Effect.forkChild(
+        Effect.whileLoop({
+          while: () => !over,
+          body: () => Effect.andThen(Effect.exit(publish(`amid${count++}`)), Effect.yieldNow),
+          step: () => {}
+        })
+      )
+      yield* lost.server.kill
+      yield* Fiber.join(gone)
+      for (const id of during) yield* publish(id)
+      yield* allOf(kept)
+      // It comes back without what it had granted.
+      yield* lost.server.start
+      yield* cluster.ready
+      for (const bus of buses) yield* untilState(bus, isReady)
+      over = true
+      yield* Fiber.join(traffic)
+      yield* Effect.forEach(ids("after", 100), publish, { concurrency: 100 })
+      yield* allOf(ids("after", 100))
+      for (const [id, times] of handled) assert.strictEqual(times, 1, id)
+      assert.deepStrictEqual(
+        during.filter((id) => handled.has(id)),
+        kept
+      )
+      const dropped = (yield* Metric.snapshot).flatMap(({ attributes, id, state }) =>
+        id === "fiberbus_discarded_total" && attributes?.["reason"]?.startsWith("NotClaimed:") && "count" in state
+          ? [Number(state.count)]
+          : []
+      )
+      // By each of the three that heard it.
+      assert.isAtLeast(
+        dropped.reduce((sum, one) => sum + one, 0),
+        (during.length - kept.length) * 3
+      )
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 })
 

@@ -5,7 +5,7 @@
  * once, and answered once. Ends with status 1 where one is not. Default 100,000 calls, on a Redis of its own.
  */
 import { randomUUID } from "node:crypto"
-import { Effect, Layer, Logger, Schema } from "effect"
+import { Effect, Layer, Logger, Schema, type Scope } from "effect"
 import { Action, Caller, Handlers, Service, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
@@ -15,8 +15,11 @@ const Counted = Service.make(
   Action.make("count", { payload: { n: Schema.Finite }, success: { n: Schema.Finite } })
 )
 
-/** What became of so many calls: how often each was handled and answered, as far as that is not once. */
-export const run = Effect.fnUntraced(function* (url: string, calls: number) {
+/** What became of so many calls over transports of their own: how often each was handled and answered, as far as that is not once. */
+export const run = Effect.fnUntraced(function* (
+  connect: Effect.Effect<Transport.Transport["Service"], Transport.TransportError, Scope.Scope>,
+  calls: number
+) {
   const handled = new Uint8Array(calls)
   const answered = new Uint8Array(calls)
   const shares = [0, 0, 0]
@@ -33,9 +36,9 @@ export const run = Effect.fnUntraced(function* (url: string, calls: number) {
       },
       { concurrency: 2_000, backlog: 10_000 }
     )
-    yield* Layer.build(Layer.fresh(Layer.provide(Live, RedisPubSub.layer({ url }))))
+    yield* Layer.build(Layer.fresh(Layer.provide(Live, Layer.effect(Transport.Transport, connect))))
   }
-  const transport = yield* RedisPubSub.make({ url })
+  const transport = yield* connect
   const counted = yield* Effect.provideService(Caller.make(Counted), Transport.Transport, transport)
 
   const inbox = `caller:${randomUUID()}`
@@ -78,7 +81,7 @@ if (process.argv[1] === import.meta.filename) {
   const program = Effect.gen(function* () {
     const url = given ?? (yield* RedisServer.make()).url
     const began = performance.now()
-    const { failures, notOnce, shares } = yield* run(url, Number(calls))
+    const { failures, notOnce, shares } = yield* run(RedisPubSub.make({ url }), Number(calls))
     const seconds = ((performance.now() - began) / 1_000).toFixed(1)
     console.log(`${calls} calls in ${seconds} s, handled by replica: ${shares.join(", ")}`)
     console.log(`not handled and answered once: ${notOnce.length}, failed: ${failures.length}`, failures.slice(0, 3))

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Logger, type Scope } from "effect"
 import { type CallError, Caller, Transport } from "fiberbus"
-import { RedisServer } from "fiberbus/testing"
+import { RedisClusterServer, RedisServer } from "fiberbus/testing"
+import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import * as Child from "./child.ts"
 import { Worker } from "./worker.ts"
@@ -20,15 +21,13 @@ interface Ended {
 }
 
 /** Three replicas in processes of their own, a caller here that knows them all, and loops that call without a pause. */
-const setUp = Effect.gen(function* () {
-  const { url } = yield* RedisServer.RedisServer
+const setUpOver = Effect.fnUntraced(function* (url: string, transport: Transport.Transport["Service"]) {
   const start = Effect.gen(function* () {
     const child = yield* Child.make("replica", url)
     yield* child.said("ready")
     return child
   })
   const children = yield* Effect.all([start, start, start], { concurrency: 3 })
-  const transport = yield* RedisPubSub.make({ url })
   const worker = yield* Effect.provideService(Caller.make(Worker), Transport.Transport, transport)
   let count = 0
   const once = (millis: number) =>
@@ -90,6 +89,11 @@ const setUp = Effect.gen(function* () {
   return { start, children, load, knows, once }
 })
 
+const setUp = Effect.gen(function* () {
+  const { url } = yield* RedisServer.RedisServer
+  return yield* setUpOver(url, yield* RedisPubSub.make({ url }))
+})
+
 const failures = (ended: ReadonlyArray<Ended>) => ended.filter(({ outcome }) => typeof outcome !== "number")
 
 const longestGap = (ended: ReadonlyArray<Ended>) => {
@@ -111,10 +115,8 @@ const assertOnce = (children: ReadonlyArray<Child.Child>) => {
 }
 
 describe("three replicas of a service", () => {
-  test(
-    "lose one that is killed (-9) under 100 calls in flight: only its own calls end without an answer, and no later one",
+  const losesOne = ({ children, load }: Effect.Success<typeof setUp>) =>
     Effect.gen(function* () {
-      const { children, load } = yield* setUp
       const [dead, ...others] = children
       const { answers, ended, over } = yield* load(100, 20)
       yield* answers(1_000)
@@ -140,6 +142,19 @@ describe("three replicas of a service", () => {
       for (const { outcome, begunAt } of ended)
         if (begunAt > killedAt + 5_000) assert.notStrictEqual(outcome, dead!.pid)
       assertOnce(children)
+    })
+
+  test(
+    "lose one that is killed (-9) under 100 calls in flight: only its own calls end without an answer, and no later one",
+    Effect.flatMap(setUp, losesOne)
+  )
+
+  test(
+    "lose one that is killed (-9) over a Cluster: only its own calls end without an answer, and no later one",
+    Effect.gen(function* () {
+      const { nodes } = yield* RedisClusterServer.make()
+      const url = `redis+cluster://${nodes.map(({ host, port }) => `${host}:${port}`).join(",")}`
+      yield* losesOne(yield* setUpOver(url, yield* RedisCluster.make({ nodes })))
     })
   )
 

@@ -1,12 +1,14 @@
 /**
  * A process of its own for tests that kill, freeze and block it: `worker.ts serve URL`, `worker.ts call URL`, or `worker.ts replica URL`,
- * which serves with more slots than a test fills. `worker.ts group URL` is one of a group of listeners.
+ * which serves with more slots than a test fills. `worker.ts group URL` is one of a group of listeners. URL is a Redis' own, or that of some nodes of a
+ * Cluster: `redis+cluster://host:port,host:port`.
  *
  * `serve` runs the service below; `call` asks the service `endless` for its stream. Each line of output is one event.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Logger, Schema, Stream } from "effect"
 import { Action, Caller, Handlers, Listener, Service, Topic } from "fiberbus"
+import * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 
 export class Worker extends Service.make(
@@ -54,7 +56,14 @@ const group = Layer.effectDiscard(say("ready")).pipe(
 if (process.argv[1] === import.meta.filename) {
   const [role, url = ""] = process.argv.slice(2)
   // A claim that nobody knows the end of is a message lost, which a busy machine must not bring about.
-  const transport = RedisPubSub.layer({ url, commandTimeout: role === "group" ? "1 minute" : "500 millis" })
+  const commandTimeout = role === "group" ? "1 minute" : "500 millis"
+  const [, addresses] = /^redis\+cluster:\/\/(.+)$/.exec(url) ?? []
+  const nodes = addresses?.split(",").map((address) => {
+    const [host = "", port] = address.split(":")
+    return { host, port: Number(port) }
+  })
+  const transport =
+    nodes === undefined ? RedisPubSub.layer({ url, commandTimeout }) : RedisCluster.layer({ nodes, commandTimeout })
   const roles = { call, group, replica: serve(500) }
   const program = Layer.provide(roles[role as keyof typeof roles] ?? serve(2), transport)
   NodeRuntime.runMain(Layer.launch(Layer.provide(program, Logger.layer([]))))

@@ -86,6 +86,26 @@ describe("a request that comes to all replicas", () => {
     })
   )
 
+  it.effect("is not claimed again after a gap: the store may have forgotten who has won", () =>
+    Effect.gen(function* () {
+      let attempts = 0
+      const { ran, say } = yield* replicas(1, (memory) => ({
+        ...memory,
+        get state() {
+          return { ...memory.state, gaps: attempts === 0 ? 0 : 1 }
+        },
+        claim: (key, ttl, done) => (attempts++ < 1 ? done(failed("no"), false) : memory.claim!(key, ttl, done))
+      }))
+      attempts = 0
+      say(request(1))
+      yield* Scripted.turns()
+      yield* TestClock.adjust("5 seconds")
+      yield* Scripted.turns()
+      assert.deepStrictEqual(ran, [])
+      assert.strictEqual(attempts, 1)
+    })
+  )
+
   it.effect("is not begun when its time was over before it was known whose it is", () =>
     Effect.gen(function* () {
       const claims: Array<() => void> = []

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Schedule, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { Memory, Transport } from "fiberbus"
 import * as Followed from "../../src/server/internal/followed.ts"
 import { List, Member } from "../../src/server/internal/list.ts"
 import { Outbox } from "../../src/server/internal/outbox.ts"
@@ -69,7 +70,7 @@ describe("A list", () => {
 describe("An outbox", () => {
   it.effect("is flushed when as many are confirmed as had been sent by then", () =>
     Effect.gen(function* () {
-      const outbox = new Outbox()
+      const outbox = new Outbox(Memory.make().capabilities, { note: () => {}, count: () => {}, total: () => 0 })
       yield* outbox.flushed
       outbox.send()
       outbox.send()
@@ -89,6 +90,35 @@ describe("An outbox", () => {
       yield* outbox.flushed
     })
   )
+})
+
+describe("An answer that has left", () => {
+  const unreachable = new Transport.TransportError({
+    kind: "Unreachable",
+    operation: "test",
+    detail: "",
+    hint: "",
+    sent: "no"
+  })
+
+  for (const [receivers, lonely] of [
+    ["exact", true],
+    ["hint", false]
+  ] as const) {
+    it(`is told of by its error, and by nobody having got it where receivers are ${receivers}: ${lonely}`, () => {
+      const told: Array<string> = []
+      const outbox = new Outbox(
+        { ...Memory.make().capabilities, receivers },
+        { note: (reason) => void told.push(reason), count: (reason) => void told.push(reason), total: () => 0 }
+      )
+      for (let i = 0; i < 3; i++) outbox.send()
+      assert.isFalse(outbox.left(undefined, 1))
+      assert.isFalse(outbox.left(unreachable, 0))
+      assert.strictEqual(outbox.left(undefined, 0), lonely)
+      assert.deepStrictEqual(told, ["ReplyNotSent:Unreachable", ...(lonely ? ["NobodyWaits"] : [])])
+      assert.isTrue(Exit.isSuccess(Effect.runSyncExit(outbox.flushed)))
+    })
+  }
 })
 
 describe("Questions", () => {

@@ -52,6 +52,18 @@ describe("Packer", () => {
     assert.deepStrictEqual(texts(), ["a {1}", "b {2}"])
   })
 
+  it("keeps the order between channels that share a hash tag", () => {
+    const { packer, texts } = make()
+    packer.add("a{t}", "{1}", nothing)
+    packer.add("b", "{2}", nothing)
+    packer.add("{t}b", "{3}", nothing)
+    packer.add("{t}b", "{4}", nothing)
+    packer.add("a{t}", "{5}", nothing)
+    packer.before("c{t}")
+    assert.deepStrictEqual(texts(), ["a{t} {1}", "{t}b [{3},{4}]", "a{t} {5}"])
+    assert.strictEqual(packer.length, 3)
+  })
+
   it("tells each once how the sending of all has ended, whatever another does", () => {
     const { packer, published, threw } = make()
     const told: Array<unknown> = []

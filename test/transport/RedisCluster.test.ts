@@ -119,6 +119,92 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
       })
     )
 
+    shared("lets frames share one where they may, in order, each with its own word of it", ({ nodes }) =>
+      Effect.gen(function* () {
+        const here = yield* RedisCluster.make({ nodes })
+        const there = yield* RedisCluster.make({ nodes })
+        assert.isTrue(here.capabilities.packs)
+        const frames: Array<string> = []
+        for (const channel of ["{packed}", "also {packed}"]) {
+          yield* there.subscribe({ _tag: "Channel", channel }, (frame) => {
+            frames.push(Buffer.from(frame as Uint8Array).toString())
+          })
+        }
+        const told: Array<unknown> = []
+        const say = (frame: string, pack = true, channel = "{packed}") =>
+          here.send(channel, frame, (error, receivers) => told.push(error ?? [frame, receivers]), pack)
+        for (const n of [1, 2, 3]) say(`{"n":${n}}`)
+        say('{"n":4}', false)
+        say('{"n":5}')
+        say('"ü"')
+        say('{"n":6}', true, "also {packed}")
+        say('{"n":7}', false)
+        yield* until(() => told.length === 8 && frames.length === 5)
+        assert.deepStrictEqual(frames, ['[{"n":1},{"n":2},{"n":3}]', '{"n":4}', '[{"n":5},"ü"]', '{"n":6}', '{"n":7}'])
+        assert.deepStrictEqual(
+          told,
+          ['{"n":1}', '{"n":2}', '{"n":3}', '{"n":4}', '{"n":5}', '"ü"', '{"n":6}', '{"n":7}'].map((frame) => [
+            frame,
+            1
+          ])
+        )
+        assert.isFalse((yield* RedisCluster.make({ nodes, maxFrameBytes: 32_767 })).capabilities.packs)
+      })
+    )
+
+    shared("passes a barrier behind all that each master had given out, and none while one is away", (cluster) =>
+      Effect.gen(function* () {
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const there = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const barrier = (bus: Bus) =>
+          Effect.callback<boolean>((resume) => bus.barrier!((passed) => resume(Effect.succeed(passed))))
+        assert.isTrue(yield* barrier(there))
+        const channels = Array.from({ length: 6 }, (_, i) => `line${i}`)
+        const owners = yield* Effect.forEach(channels, cluster.ownerOf)
+        assert.strictEqual(new Set(owners.map(({ id }) => id)).size, 3)
+        const heard: Array<ReadonlyArray<string>> = []
+        for (const name of channels) heard.push(yield* hear(there, name))
+        for (let round = 1; round <= 5; round++) {
+          // Each of the masters has them in its hands for us when the last count is told.
+          yield* Effect.forEach(
+            Array.from({ length: 600 }, (_, i) => channels[i % 6]!),
+            (name) => publish(here, name, "x"),
+            { concurrency: "unbounded" }
+          )
+          assert.isTrue(yield* barrier(there))
+          for (const frames of heard) assert.lengthOf(frames, round * 100)
+        }
+        // A master that is frozen says nothing, and so do we until it does.
+        const owner = owners[0]!
+        const passed: Array<boolean> = []
+        yield* owner.server.pause
+        there.barrier!((one) => passed.push(one))
+        const elsewhere = channels.find((_, i) => owners[i]!.id !== owner.id)!
+        yield* publish(there, elsewhere, "y")
+        assert.lengthOf(passed, 0)
+        yield* owner.server.resume
+        yield* until(() => passed.length === 1)
+        // The connection is cut under one that waits, and what was subscribed over it is not yet again.
+        const back = yield* Effect.forkChild(
+          untilState(there, (state) => state.gaps > 0 && isReady(state)),
+          { startImmediately: true }
+        )
+        yield* owner.server.pause
+        there.barrier!((one) => passed.push(one))
+        yield* owner.server.kill
+        yield* until(() => passed.length === 2)
+        assert.isFalse(passed[1])
+        assert.isFalse(yield* barrier(there))
+        // Who subscribes elsewhere has nothing to miss.
+        yield* hear(here, elsewhere)
+        assert.isTrue(yield* barrier(here))
+        yield* owner.server.start
+        yield* cluster.ready
+        yield* Fiber.join(back)
+        assert.isTrue(yield* barrier(there))
+      })
+    )
+
     shared("gives a claim to one of those who make it, at the master of its key", (cluster) =>
       Effect.gen(function* () {
         const here = yield* RedisCluster.make({ nodes: cluster.nodes })
@@ -133,6 +219,36 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
           const both = yield* Effect.all([claim(here, `claim${i}`), claim(there, `claim${i}`)], { concurrency: 2 })
           assert.sameMembers(both, [true, false])
         }
+      })
+    )
+
+    shared("lets nobody win a claim whose master is lost, neither while it is away nor of the next one", (cluster) =>
+      Effect.gen(function* () {
+        const here = yield* RedisCluster.make({ nodes: cluster.nodes })
+        const owner = yield* cluster.ownerOf("claimed")
+        const outcomes: Array<readonly [string, boolean]> = []
+        const claim = (key: string) =>
+          here.claim!(key, 60_000, (error, won) => outcomes.push([error?.sent ?? "asked", won] as const))
+        // One that it has not answered, one behind it, and one that comes when it is gone.
+        yield* owner.server.pause
+        claim("claimed")
+        claim("{claimed} as well")
+        const gone = yield* Effect.forkChild(untilState(here, Account.isDown), { startImmediately: true })
+        yield* owner.server.kill
+        yield* Fiber.join(gone)
+        claim("again {claimed}")
+        assert.deepStrictEqual(outcomes, [
+          ["unknown", false],
+          ["unknown", false],
+          ["unknown", false]
+        ])
+        yield* cluster.promoted(owner)
+        yield* untilState(here, isReady)
+        claim("{claimed} later")
+        yield* until(() => outcomes.length === 4)
+        assert.deepStrictEqual(outcomes[3], ["asked", true])
+        yield* owner.server.start
+        yield* cluster.ready
       })
     )
 
@@ -509,6 +625,23 @@ describe("RedisCluster among nodes that do not agree", () => {
       const asked = [...one.asked, ...two_.asked].filter((line) => line.startsWith("ssubscribe"))
       assert.isAbove(asked.length, 4)
       assert.isBelow(asked.length, 100)
+    })
+  )
+})
+
+describe("RedisCluster that cannot ask whether a 0 was a master's", () => {
+  live(
+    "does not say that the frame was not sent",
+    Effect.gen(function* () {
+      const node = yield* StandIn.make
+      node.masters = [node.port]
+      const bus = yield* unhurried(RedisCluster.make({ nodes: [{ host: "127.0.0.1", port: node.port }] }))
+      node.says.set("spublish", ":0\r\n")
+      assert.strictEqual(yield* publish(bus, "line", "x"), 0)
+      node.says.set("info", "-ERR on purpose\r\n")
+      const error = yield* Effect.flip(publish(bus, "line", "y"))
+      assert.include(error.detail, "on purpose")
+      assert.strictEqual(error.sent, "unknown")
     })
   )
 })

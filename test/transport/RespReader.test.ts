@@ -96,6 +96,30 @@ describe("RespReader", () => {
     assert.deepStrictEqual(read(chunks, { ours: 3 }).seen, read([short], { ours: 3 }).seen)
   })
 
+  it("looks at each item of a long reply once, however many chunks it comes in", () => {
+    const items = 2_000
+    const reply = Buffer.from(`*${items}\r\n${"*2\r\n+a\r\n$1\r\nb\r\n".repeat(items)}`)
+    const { indexOf } = Buffer.prototype
+    let looks = 0
+    Buffer.prototype.indexOf = function (this: Buffer, ...args: any) {
+      looks++
+      return Reflect.apply(indexOf, this, args)
+    } as never
+    try {
+      const chunks = Array.from({ length: Math.ceil(reply.length / 100) }, (_, i) =>
+        reply.subarray(i * 100, i * 100 + 100)
+      )
+      assert.deepStrictEqual(read([...chunks, message("users", "hi")]).seen, [
+        `other ${reply.toString("latin1")}`,
+        `message users ${base64("hi")}`
+      ])
+    } finally {
+      Buffer.prototype.indexOf = indexOf
+    }
+    // Each of its items, and one more for each chunk that ended within one.
+    assert.isBelow(looks, items * 3 + reply.length / 100 + 100)
+  })
+
   it("gives text for plain ASCII, and bytes for what is not", () => {
     const plain = read([Buffer.concat([message("a", "one"), message("b", "two")])])
     assert.deepStrictEqual(plain.frames, ["one", "two"])

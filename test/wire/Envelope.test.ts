@@ -49,6 +49,30 @@ describe("Envelope", () => {
       )
     })
 
+    it("is the same text whether its payload is short or bulky", () => {
+      const head = Envelope.requestHead({ action: 'a"', service: "s", replyTo: "caller:1" })
+      const [short, long] = ["~~", '"é\u2028'.repeat(20_000)]
+      const payload = (text: string) => ({ a: [1, { b: null }], text, c: undefined })
+      assert.deepStrictEqual([short, long].map(payload).map(Envelope.isBulky), [false, true])
+      for (const id of [undefined, "id-1"]) {
+        for (const extension of [undefined, { v: 1, timeout_ms: 5, packs: 64 }, { v: 1, credit: 3 }] as const) {
+          const written = Envelope.writeRequest(head, id, payload(short), extension)
+          assert.strictEqual(
+            Envelope.writeRequest(head, id, payload(long), extension),
+            written.replace(JSON.stringify(short), () => JSON.stringify(long))
+          )
+        }
+      }
+    })
+
+    it("is bulky where a field of its payload is", () => {
+      const long = "x".repeat(40_000)
+      for (const payload of [long, [long], { a: [long] }, null, undefined, 1, {}, { a: "x" }]) {
+        assert.isFalse(Envelope.isBulky(payload))
+      }
+      assert.isTrue(Envelope.isBulky({ a: 1, b: long }))
+    })
+
     it("is written as docs/wire.md has it, alike on the short way and on the long one", () => {
       const head = Envelope.requestHead({ action: "a", service: "s" })
       assert.strictEqual(head, '{"action":"a","service":"s"')
@@ -286,6 +310,18 @@ describe("Envelope", () => {
               extension: undefined
             })
           }
+        }
+      }
+    })
+
+    it("is the same text whether its payload is short or bulky", () => {
+      const payload = { text: '"é\u2028'.repeat(20_000), a: [1, { b: null }] }
+      for (const id of ids) {
+        for (const extension of [undefined, { v: 1, by: "me", seq: 0 }] as const) {
+          assert.strictEqual(
+            Envelope.writeBulkyReply(payload, id, extension),
+            Envelope.writeReply("success", JSON.stringify(payload), id, true, extension)
+          )
         }
       }
     })

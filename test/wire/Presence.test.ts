@@ -39,6 +39,9 @@ describe("Presence", () => {
       Array.from({ length: 100 }, () => "x".repeat(100))
     ]) {
       assert.strictEqual(Presence.write({ _tag: "Here", by, actions }), `{"fiberbus":{"v":1,"here":"${by}"}}`)
+      // Nor are so many kept of one who names them all the same.
+      const named = Presence.read({ fiberbus: { v: 1, here: by, actions } })
+      assert.deepStrictEqual(named, { _tag: "Here", by, actions: undefined, pack: undefined })
     }
   })
 

@@ -13,7 +13,7 @@ import type { Instance } from "./members.ts"
 import { failure, type Method, type Outcome, type Settings } from "./method.ts"
 import * as Observed from "./observed.ts"
 import { begin, channelOf, encoded, prepared, reasonOf, write } from "./request.ts"
-import { Waiting } from "./waiting.ts"
+import { maxRoutes, Waiting } from "./waiting.ts"
 
 /** Calls and waits for the result; steps on the way only show that the handler started. */
 export const unary = (method: Method, payload: unknown, settings: Settings): Outcome =>
@@ -80,16 +80,17 @@ const sending = (method: Method, json: unknown, settings: Settings) =>
     const frame = write(method, method.headOfSend, undefined, json, { ...settings, id: randomUUID() })
     if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
     const { capabilities } = inbox.transport
+    let route = 1
     const sendTo = (target: Instance | undefined): void => {
       const sent: Sent = (error, receivers) => {
         if (error !== undefined) return resume(Effect.fail(failure(method, reasonOf(error), error.sent)))
         if (target === undefined || receivers > 0 || capabilities.receivers !== "exact") {
           return resume(Effect.succeed(receivers))
         }
-        // Nobody got it. Each of them is tried once, as it is known no more.
+        // Nobody got it. Each of them is tried once, as it is known no more; after some of them it goes to all.
         members!.router.gone(target)
         if (instance !== undefined) return resume(Effect.succeed(receivers))
-        sendTo(members!.pick(choose, key, undefined))
+        sendTo(++route < maxRoutes ? members!.pick(choose, key, undefined) : undefined)
       }
       inbox.transport.send(target?.channel ?? channelOf(method, settings), frame, sent, Pack.isTaken(target?.pack))
     }

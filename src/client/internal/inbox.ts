@@ -1,5 +1,6 @@
 /** The process's private inbox on one transport: which calls wait for an answer, and what becomes of what arrives. */
 import { randomUUID } from "node:crypto"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as RcMap from "effect/RcMap"
@@ -18,8 +19,13 @@ import * as Presence from "../../wire/Presence.ts"
 import type { Instance } from "./members.ts"
 import * as Router from "./router.ts"
 
-/** Calls that one process may have in flight over one transport. */
-export const maxPending = 50_000
+/** @see `Caller.MaxPending` */
+export const MaxPending = Context.Reference<number>("fiberbus/client/Caller/MaxPending", {
+  defaultValue: () => 50_000
+})
+
+/** What a JavaScript `Map` can hold, with room to spare. */
+const mostPending = 10_000_000
 
 /** A call that waits for its answers. It is in the table from before its sending until its end. */
 export abstract class Pending extends TimerWheel.Entry {
@@ -85,6 +91,11 @@ export interface Inbox {
 }
 
 const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
+  const maxPending = yield* MaxPending
+  if (!Number.isSafeInteger(maxPending) || maxPending < 1 || maxPending > mostPending) {
+    return yield* Effect.die(new RangeError(`Caller.MaxPending must be an integer from 1 to ${mostPending}`))
+  }
+  const tooMany = tooManyCalls(maxPending)
   const wheel = yield* TimerWheel.make
   const discards = yield* Discards.make("inbox")
   const channel = Channels.inbox(transport.prefix)
@@ -238,7 +249,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   return inbox
 })
 
-const shared = PerTransport.make(make)
+const shared = PerTransport.make(make, [MaxPending])
 
 /** The inbox that all callers of the transport and of its views share; it lives as long as one of them. */
 export const inbox = Effect.flatMap(Transport, (transport) =>
@@ -298,10 +309,11 @@ const inboxClosed = new TransportError({
   sent: "unknown"
 })
 
-const tooMany = new TransportError({
-  kind: "Overloaded",
-  operation: "call",
-  detail: `${maxPending} calls are waiting for their answers`,
-  hint: "Bound the calls that run at once, e.g. with Effect.forEach's concurrency",
-  sent: "no"
-})
+const tooManyCalls = (maxPending: number) =>
+  new TransportError({
+    kind: "Overloaded",
+    operation: "call",
+    detail: `${maxPending} calls are waiting for their answers`,
+    hint: "Bound the calls that run at once, e.g. with Effect.forEach's concurrency, or raise Caller.MaxPending",
+    sent: "no"
+  })

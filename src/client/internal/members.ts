@@ -42,7 +42,9 @@ export class Instance {
 
   /** Whether it said the same before. */
   takesOnly(actions: ReadonlyArray<string> | undefined) {
-    return actions?.join(" ") === this.said?.join(" ")
+    const { said } = this
+    if (actions === undefined || said === undefined) return actions === said
+    return actions.length === said.length && actions.every((action, i) => action === said[i])
   }
 
   take(actions: ReadonlyArray<string> | undefined) {
@@ -58,8 +60,8 @@ export class Members {
   readonly router: Router
   private readonly action: string
   private readonly random: Random.Random
-  /** Replaced, never changed. */
-  list: ReadonlyArray<Instance> = none
+  private found: ReadonlyArray<Instance> = none
+  private version = -1
 
   constructor(router: Router, action: string, random: Random.Random) {
     this.router = router
@@ -67,11 +69,15 @@ export class Members {
     this.random = random
   }
 
-  /** Looks anew at who there is: those that are suspected only where there is nobody else. */
-  update(instances: Iterable<Instance>) {
-    const able = [...instances].filter((one) => !one.isLeaving && !one.isDead && one.takes(this.action))
+  /** Those that are there, of them the suspected only where there is nobody else. Replaced when somebody comes or goes, never changed. */
+  get list(): ReadonlyArray<Instance> {
+    const { router } = this
+    if (this.version === router.version) return this.found
+    this.version = router.version
+    const able = [...router.all()].filter((one) => !one.isLeaving && !one.isDead && one.takes(this.action))
     const sound = able.filter(({ isSuspected }) => !isSuspected)
-    this.list = sound.length > 0 ? sound : able
+    this.found = sound.length > 0 ? sound : able
+    return this.found
   }
 
   /** Numbers from 0 to 1, for those who choose. */

@@ -29,7 +29,7 @@ export const probeMillis = 250
 /** A process that owes a sign for so long gets no new calls while there is another, in milliseconds. */
 export const suspectMillis = 1_000
 
-/** How long the last frames of a process that has gone may take, where the transport has no barrier, in milliseconds. */
+/** How long the last frames of a process that has gone may take, where the transport has no barrier for them all, in milliseconds. */
 export const lastWordsMillis = 200
 
 /** The same of one that had said that it takes no more: it ended what it had, and its answers may be slower than its leaving. */
@@ -41,7 +41,7 @@ const barriers = 3
 /** A look that comes so much too late says that this process itself stood still, in milliseconds. */
 const stallMillis = 1_000
 
-/** Actions whose processes are kept ready; those of more are looked up for each call. */
+/** Actions whose processes are kept ready for whoever calls next; those of more are looked up by each caller. */
 const maxGroups = 1_024
 
 /** Who asks for all replicas waits so long for their first announcements, in milliseconds. */
@@ -69,6 +69,8 @@ export class Router {
   private readonly openedAt: number
   /** Goes up with each watch: by it calls note that their process was heard, without a look at the clock. */
   tick = 0
+  /** Goes up whenever another process may be chosen than before. */
+  version = 0
 
   constructor(options: {
     readonly inbox: Inbox
@@ -93,14 +95,13 @@ export class Router {
     return this.transport.capabilities.receivers === "exact"
   }
 
-  /** Those that take an action. The same object for as long as the router lives. */
+  /** Those that take an action, whoever comes and goes. */
   members(action: string): Members {
     let members = this.groups.get(action)
     if (members === undefined) {
       members = new Members(this, action, this.random)
       // Of a caller without a contract there may be any number.
       if (this.groups.size < maxGroups) this.groups.set(action, members)
-      members.update(this.instances.values())
     }
     return members
   }
@@ -165,7 +166,12 @@ export class Router {
   }
 
   private update() {
-    for (const members of this.groups.values()) members.update(this.instances.values())
+    this.version++
+  }
+
+  /** All that are remembered. */
+  all(): Iterable<Instance> {
+    return this.instances.values()
   }
 
   /** It takes no more requests; what it has, it ends. */
@@ -209,9 +215,17 @@ export class Router {
       instance.isMourned = false
       for (const call of this.inbox.pendingOn(instance)) call.onTargetGone(goneError)
     }
-    const later = () => this.wheel.add(new Timer(end), instance.isLeaving ? leaversWordsMillis : lastWordsMillis)
-    if (this.transport.barrier === undefined || instance.isLeaving) later()
-    else this.transport.barrier((passed) => (passed ? end() : later()))
+    const { barrier, linkOf } = this.transport
+    const wait = (act: () => void) =>
+      this.wheel.add(new Timer(act), instance.isLeaving ? leaversWordsMillis : lastWordsMillis)
+    const pass = (otherwise: () => void) => {
+      if (barrier === undefined) otherwise()
+      else barrier.call(this.transport, (passed) => (passed ? end() : otherwise()))
+    }
+    // Where channels are at different brokers, the one that tells of its absence knows nothing of the one that has its answers.
+    if (linkOf !== undefined) wait(() => pass(end))
+    else if (instance.isLeaving) wait(end)
+    else pass(() => wait(end))
   }
 
   private sendProbe(instance: Instance, now: number) {

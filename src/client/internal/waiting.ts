@@ -96,8 +96,10 @@ export abstract class Call extends Pending {
     const { choose, members } = this.method
     const { avoid, instance, key } = this.settings!
     if (members === undefined) return undefined
-    const target = instance === undefined ? members.pick(choose, key, avoid) : members.find(instance)
-    this.target = target
+    // What is known of its processes was wrong too often: all of them are asked in the end.
+    if (instance === undefined && this.route >= maxRoutes) this.target = undefined
+    else this.target = instance === undefined ? members.pick(choose, key, avoid) : members.find(instance)
+    const { target } = this
     if (target === undefined) return undefined
     this.isCounted = true
     members.router.begun(target)
@@ -418,8 +420,8 @@ const isDraining = (payload: unknown) => Option.getOrUndefined(readReason(payloa
 
 const ignoreSent = () => {}
 
-/** Sendings of one attempt at most: each but the last reached nobody who would begin it. */
-const maxRoutes = 16
+/** Sendings of one attempt at most: each but the last reached nobody who would begin it, and the last goes to all. */
+export const maxRoutes = 16
 
 /** How long the last frames of a process that has gone may take, in milliseconds. */
 const lastWordsMillis = 200

@@ -107,11 +107,14 @@ export const make = (
     }
     claiming++
     let asked = 0
+    const { gaps } = transport.state
     const ask = () =>
       claim(key, ttlMillis, (error, mine) => {
-        // It was not asked for: the link may be back in a moment, and nobody else may have heard the request.
+        // It was not asked for: the link may be back in a moment, and nobody else may have heard the request. After a gap the
+        // store may be another one, or empty, and know nothing of who has won.
         if (
           error?.sent === "no" &&
+          transport.state.gaps === gaps &&
           error.kind !== "PermissionDenied" &&
           error.kind !== "Closed" &&
           ++asked < maxAsked

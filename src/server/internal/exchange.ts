@@ -427,7 +427,9 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return whenEncoded(this.entry.success, value, (encoded) => {
       if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
       try {
-        this.answer("success", stringify(encoded.value, this.entry.success))
+        const { value: json } = encoded
+        if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
+        else this.answer("success", stringify(json, this.entry.success))
       } catch (defect) {
         this.die(Cause.die(defect))
       }
@@ -480,14 +482,21 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.write(status, payload, true, undefined, besides)
   }
 
+  private answerBulky(json: Codec.JsonObject) {
+    if (SchemaCodec.nestsTooDeep(this.entry.success, json, 1)) throw new TooDeep()
+    const frame = Envelope.writeBulkyReply(json, this.envelope.requestId, this.extension())
+    this.answered = true
+    this.post(frame, true, undefined)
+  }
+
   private writeStep(payload: string, packed: boolean, seq: number, confirmed: () => void) {
     if (this.answered || this.stopped) return confirmed()
     this.write("success", payload, false, confirmed, packed ? { packed, seq } : { seq })
   }
 
-  private extension(besides: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
+  private extension(besides?: Partial<Envelope.ReplyExtension>): Envelope.ReplyExtension | undefined {
     const { answers, attempt, credit } = this.envelope
-    if (credit === undefined && !answers && !besides.alive && besides.route === undefined) return undefined
+    if (credit === undefined && !answers && !besides?.alive && besides?.route === undefined) return undefined
     const which = attempt > 1 ? { attempt } : undefined
     return { v: 1, by: this.link.instance, seq: this.steps?.total ?? 0, ...which, ...besides }
   }
@@ -497,11 +506,18 @@ export class Exchange extends TimerWheel.Entry implements Request {
     payload: string,
     final: boolean,
     then: (() => void) | undefined,
-    besides: Partial<Envelope.ReplyExtension> = {}
+    besides?: Partial<Envelope.ReplyExtension>
   ) {
+    if (this.replyTo === undefined && !(final && this.delivery !== undefined)) return then?.()
+    this.post(
+      Envelope.writeReply(status, payload, this.envelope.requestId, final, this.extension(besides)),
+      final,
+      then
+    )
+  }
+
+  private post(frame: string, final: boolean, then: (() => void) | undefined) {
     const { replyTo, link } = this
-    if (replyTo === undefined && !(final && this.delivery !== undefined)) return then?.()
-    let frame = Envelope.writeReply(status, payload, this.envelope.requestId, final, this.extension(besides))
     const { maxFrameBytes } = link.transport.capabilities
     let ends = final
     if (Codec.isLarger(frame, maxFrameBytes)) {
@@ -524,22 +540,20 @@ export class Exchange extends TimerWheel.Entry implements Request {
         Envelope.writeErrorPayload({ error: reason.message, reason: Reason.encode(reason), started: "yes" }),
         this.envelope.requestId,
         true,
-        this.extension({})
+        this.extension()
       )
     }
     if (ends && this.delivery !== undefined) return this.delivery.settle(frame, replyTo, then)
     if (replyTo === undefined) return then?.()
     link.outbox.send()
-    const sent: Sent = (error, receivers) => {
-      link.outbox.confirm()
-      if (error !== undefined) link.discards.note(`ReplyNotSent:${error.kind}`)
-      else if (receivers === 0 && link.transport.capabilities.receivers === "exact") {
-        // Its inbox has gone: a stream to nobody must not go on.
-        link.discards.count("NobodyWaits")
-        if (!final) this.cancel()
-      }
-      then?.()
-    }
+    const sent: Sent =
+      final && then === undefined
+        ? link.outbox.sent
+        : (error, receivers) => {
+            // Its inbox has gone: a stream to nobody must not go on.
+            if (link.outbox.left(error, receivers) && !final) this.cancel()
+            then?.()
+          }
     link.transport.send(replyTo, frame, sent, this.envelope.packs)
   }
 }

@@ -104,7 +104,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     wheel: yield* TimerWheel.make,
     log: (effect) => void runFork(effect),
     fork: runFork,
-    outbox: new Outbox(),
+    outbox: new Outbox(transport.capabilities, discards),
     metrics: context,
     shutDownClock: "adjust" in clock ? undefined : clock,
     cancellable: new Map()

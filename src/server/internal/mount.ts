@@ -7,7 +7,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { Deadline } from "../../policy/Deadline.ts"
 import * as Prefixed from "../../transport/Prefixed.ts"
 import type { Frame } from "../../transport/Transport.ts"
@@ -155,19 +155,25 @@ export const make = (
     const begun = exchange.now()
     // The deadline is the request's own, also where the layer was built below another request.
     const own = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
-    const context = entry.observed.begin(exchange, own)
-    const handling = Effect.scoped(Effect.suspend(() => entry.handle(payload, exchange)))
+    const scope = Scope.makeUnsafe()
+    const context = Context.add(entry.observed.begin(exchange, own), Scope.Scope, scope)
+    // `Effect.scoped`, but for its change of context in the fiber.
+    const handling = Effect.onExitPrimitive(
+      Effect.suspend(() => entry.handle(payload, exchange)),
+      (exit) => Scope.closeUnsafe(scope, exit)
+    )
     stage(exchange, handling, context, (exit) => {
       const millis = link.wheel.now() - begun
       meanMillis += (millis - meanMillis) / 8
-      const settled = () => {
-        entry.observed.end(exchange, exit, millis)
-        end(exchange)
-      }
       const writing = exchange.settle(exit)
-      if (writing === undefined) return settled()
-      stage(exchange, writing, entry.context, settled)
+      if (writing === undefined) return settled(exchange, exit, millis)
+      stage(exchange, writing, entry.context, () => settled(exchange, exit, millis))
     })
+  }
+
+  const settled = (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, millis: number) => {
+    exchange.entry.observed.end(exchange, exit, millis)
+    end(exchange)
   }
 
   const end = (exchange: Exchange) => {

@@ -1,6 +1,11 @@
-/** Gathers frames that may share one: those of one turn of the event loop and one channel become a pack. */
+/**
+ * Gathers frames that may share one: those of one turn of the event loop and one channel become a pack.
+ *
+ * The order of a channel stays, and so does that of channels which share a hash tag.
+ */
 import { Buffer } from "node:buffer"
 import * as Pack from "../../wire/Pack.ts"
+import * as KeySlot from "../KeySlot.ts"
 import type { Sent } from "../Transport.ts"
 
 /** Hands a frame of so many bytes over for sending. */
@@ -23,6 +28,7 @@ export class Packer {
   length = 0
   private readonly publish: Publish
   private readonly threw: (channel: string, defect: unknown) => void
+  /** By hash tag, or by name where there is none. */
   private readonly open = new Map<string, Open>()
   /** Mostly the next frame is for the same. */
   private last: Open | undefined
@@ -36,9 +42,9 @@ export class Packer {
   /** Takes a frame, which leaves with the end of this turn at the latest. */
   add(channel: string, frame: string, sent: Sent) {
     const { last } = this
-    const open = last !== undefined && last.channel === channel ? last : this.open.get(channel)
+    const open = last !== undefined && last.channel === channel ? last : this.open.get(KeySlot.tagOf(channel))
     this.length += frame.length
-    if (open !== undefined && open.length + frame.length + 1 <= Pack.maxBytes) {
+    if (open !== undefined && open.channel === channel && open.length + frame.length + 1 <= Pack.maxBytes) {
       open.frames.push(frame)
       open.sents.push(sent)
       open.length += frame.length + 1
@@ -49,15 +55,15 @@ export class Packer {
     if (open !== undefined) this.close(open)
     else if (this.open.size >= maxChannels) this.close(this.open.values().next().value!)
     this.last = { channel, frames: [frame], sents: [sent], length: frame.length + 2 }
-    this.open.set(channel, this.last)
+    this.open.set(KeySlot.tagOf(channel), this.last)
     if (this.scheduled) return
     this.scheduled = true
     process.nextTick(this.end)
   }
 
-  /** Lets what is gathered for a channel leave, because something follows that is no part of it. */
+  /** Lets what is gathered for a channel, or another of its hash tag, leave, because something follows that is no part of it. */
   before(channel: string) {
-    const open = this.open.size === 0 ? undefined : this.open.get(channel)
+    const open = this.open.size === 0 ? undefined : this.open.get(KeySlot.tagOf(channel))
     if (open !== undefined) this.close(open)
   }
 
@@ -72,7 +78,7 @@ export class Packer {
   }
 
   private close({ channel, frames, length, sents }: Open) {
-    this.open.delete(channel)
+    this.open.delete(KeySlot.tagOf(channel))
     if (this.last?.channel === channel) this.last = undefined
     this.length -= length - frames.length - 1
     if (frames.length > 1) {

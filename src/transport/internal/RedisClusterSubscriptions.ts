@@ -54,6 +54,11 @@ export interface ClusterSubscriptions {
   readonly trouble: () => { readonly error: TransportError; readonly lost: boolean } | undefined
   /** How the way to one channel is that is subscribed here; none if it is not. */
   readonly linkOf: (channel: string) => Pick<LinkState.Watched, "current" | "watch"> | undefined
+  /**
+   * Calls back when all has come to its receivers that the masters had given out by then: each is asked behind that, over the connection
+   * its frames come by. `false` while a channel that was subscribed is not, or where one ceases to be meanwhile.
+   */
+  readonly barrier: (done: (passed: boolean) => void) => void
   /** Ends what still waits, and the connections. */
   readonly close: (error: TransportError | undefined) => Effect.Effect<void>
 }
@@ -114,6 +119,7 @@ export const make = (
   const leavingPatterns = new Map<string, Leaving>()
   const subscribers = new Map<Node, Subscriber>()
   let ended: TransportError | undefined
+  let losses = 0
 
   const mapOf = (target: Target) => (target._tag === "Channel" ? channels : patterns)
   const leavingOf = (target: Target) => (target._tag === "Channel" ? leavingChannels : leavingPatterns)
@@ -233,6 +239,7 @@ export const make = (
       subscription.question++
       if (!wasConfirmed) return
       gap = true
+      losses++
       subscription.lost = error
       subscription.gaps++
       tell(subscription)
@@ -443,7 +450,26 @@ export const make = (
       })
     })
 
+  const barrier: ClusterSubscriptions["barrier"] = (done) => {
+    const homes = new Set<Subscriber>()
+    let passed = ended === undefined
+    each(({ home, lost, state }) => {
+      if (lost !== undefined) passed = false
+      if (state === "confirmed" && home !== undefined) homes.add(home)
+    })
+    let left = homes.size
+    if (!passed || left === 0) return done(passed)
+    const before = losses
+    for (const { link } of homes) {
+      link.commandWhenUp("ping", ["fiberbus"], 0, (error) => {
+        if (error !== undefined) passed = false
+        if (--left === 0) done(passed && losses === before)
+      })
+    }
+  }
+
   return {
+    barrier,
     subscribe: (target, receive) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.suspend(() => {

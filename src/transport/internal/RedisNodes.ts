@@ -60,9 +60,17 @@ export interface RedisNodes {
   readonly uncovered: () => number | undefined
   /**
    * Sends a command to the master of a slot. `bytes` count against `maxBytesInFlight` of that connection, above which it ends with kind
-   * `Overloaded`. While there is no connection it waits as `whileDown` says.
+   * `Overloaded`. While there is no connection it waits as `whileDown` says. What may not wait ends at
+   * once then, so that it is not executed by the next master.
    */
-  readonly send: (slot: number, name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
+  readonly send: (
+    slot: number,
+    name: string,
+    args: ReadonlyArray<string>,
+    bytes: number,
+    done: Done,
+    mayWait?: boolean
+  ) => void
   /** Learns from an error reply of a node where a slot is. True if that was a MOVED. */
   readonly learn: (text: string, node: Node) => boolean
   /** Asks for the map, if possible the given node. */

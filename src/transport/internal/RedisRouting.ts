@@ -38,6 +38,8 @@ interface Parcel {
   readonly bytes: number
   readonly done: Done
   redirects: number
+  /** It may wait for a connection, and be executed by another master than the one that had the slot when it was given. */
+  readonly mayWait: boolean
   /** When waiting for a connection ends; from the first time that there was none. */
   until: number | undefined
 }
@@ -143,11 +145,15 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     )
   }
 
-  const land = (slot: number, { behind, redirected }: Flight) => {
+  const land = (slot: number, { behind, node, redirected }: Flight) => {
     flights.delete(slot)
     const all = [...redirected, ...behind]
     for (const parcel of all) waitingBytes -= parcel.bytes
-    for (const parcel of all) send(parcel)
+    const isLost = !node.link.isUp()
+    for (const parcel of all) {
+      if (isLost && !parcel.mayWait) parcel.done(absent(node), undefined, node)
+      else send(parcel)
+    }
   }
 
   // Waiting for a connection
@@ -158,6 +164,7 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     const now = performance.now()
     if (
       limits === undefined ||
+      !parcel.mayWait ||
       (parcel.until !== undefined && parcel.until <= now) ||
       held.length >= limits.calls ||
       waitingBytes + parcel.bytes > settings.maxBytesInFlight
@@ -194,7 +201,8 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
   }
 
   return {
-    send: (slot, name, args, bytes, done) => send({ slot, name, args, bytes, done, redirects: 0, until: undefined }),
+    send: (slot, name, args, bytes, done, mayWait = true) =>
+      send({ slot, name, args, bytes, done, mayWait, redirects: 0, until: undefined }),
     release,
     close: (error) => {
       ended = error

@@ -52,6 +52,10 @@ export class RespReader {
   // Where the number that was read last ends, and how many bytes a frame lacks at least.
   private cursor = 0
   private lacking = 0
+  // What of an unfinished frame is known: how far, and how many items each array around that place still has.
+  private scanned = 0
+  private open: Array<number> = []
+  private items = 0
 
   constructor(reading: Reading) {
     this.reading = reading
@@ -78,6 +82,8 @@ export class RespReader {
       if ((type === push || type === star) && this.reading.message !== undefined) {
         const length = this.messageHead(bytes, at)
         if (length >= 0) {
+          this.scanned = 0
+          this.open = []
           const from = this.cursor
           const start = this.payloadStart(bytes, from + length)
           if (start < 0) {
@@ -102,7 +108,7 @@ export class RespReader {
         this.reading.answered(receivers, undefined)
         continue
       }
-      const end = this.frameEnd(bytes, at, 0)
+      const end = this.frameEnd(bytes, at)
       if (end === unknown) return this.giveUp(bytes, at)
       if (end > bytes.length) return this.keep(bytes, at, end - bytes.length)
       if (type === minus && this.reading.isOurs()) {
@@ -167,9 +173,34 @@ export class RespReader {
     return value
   }
 
-  /** Where a frame of any kind ends; more than there is where it has not come, `unknown` for what is no frame. */
-  private frameEnd(bytes: Buffer, at: number, depth: number): number {
-    if (depth > maxDepth) return unknown
+  /**
+   * Where a frame of any kind ends; more than there is where it has not come, `unknown` for what is no frame. Goes on where it had to
+   * stop the last time.
+   */
+  private frameEnd(bytes: Buffer, at: number): number {
+    const { open } = this
+    let next = at + this.scanned
+    for (;;) {
+      const end = open.length > maxDepth ? unknown : this.itemEnd(bytes, next)
+      if (end === unknown || end > bytes.length) {
+        this.scanned = next - at
+        return end
+      }
+      next = end
+      if (this.items > 0) {
+        open.push(this.items)
+        continue
+      }
+      while (open.length > 0 && --open[open.length - 1]! === 0) open.pop()
+      if (open.length > 0) continue
+      this.scanned = 0
+      return next
+    }
+  }
+
+  /** The same of one item, and of an array the end of its head: then `items` is how many follow. */
+  private itemEnd(bytes: Buffer, at: number): number {
+    this.items = 0
     if (at >= bytes.length) return at + 1
     const line = bytes.indexOf("\r\n", at, "latin1")
     if (line < 0) return bytes.length - at > maxLine ? unknown : bytes.length + 1
@@ -192,25 +223,16 @@ export class RespReader {
       case star:
       case 126: // ~
       case push:
-        return this.itemsEnd(bytes, this.count(bytes, at + 1, line), line + 2, depth)
       case 37: {
         // %
         const count = this.count(bytes, at + 1, line)
-        return this.itemsEnd(bytes, count === undefined || count === unknown ? count : count * 2, line + 2, depth)
+        if (count === unknown) return unknown
+        this.items = (count ?? 0) * (bytes[at] === 37 ? 2 : 1)
+        return line + 2
       }
       default:
         return unknown
     }
-  }
-
-  private itemsEnd(bytes: Buffer, count: number | undefined, at: number, depth: number): number {
-    if (count === unknown) return unknown
-    let end = at
-    for (let i = 0; i < (count ?? 0); i++) {
-      end = this.frameEnd(bytes, end, depth + 1)
-      if (end === unknown || end > bytes.length) return end
-    }
-    return end
   }
 
   /** A length; nothing where it is RESP2's -1, which means that there is nothing. */

@@ -112,32 +112,57 @@ local function finish(base, group, entry)
   return m
 end
 
-local added = { 'Added' }
+local function said(thrown)
+  if type(thrown) == 'table' then thrown = thrown.err end
+  return 'e' .. tostring(thrown)
+end
 
--- id, frame, key, delay, most
-local function append(keys, args)
-  local base = baseOf(keys)
-  local id, most, millis = args[1], tonumber(args[5]), tonumber(args[4])
-  local known = base .. '.id:' .. id
-  local open = '${openMillis}'
-  if millis > 0 then open = whole(millis + ${openMillis}) end
-  if not redis.call('SET', known, 'w', 'NX', 'PX', open) then
-    local state = redis.call('GET', known)
-    if state == 'w' then return { 'Waiting' } end
-    return { 'Done', string.sub(state, 2) }
-  end
-  if most > 0 and lengthOf(base) >= most then
-    redis.call('DEL', known)
-    return { 'Full' }
-  end
+local function place(base, id, frame, key, millis)
   -- What nearly all are.
-  if millis == 0 and args[3] == '' then
-    redis.call('XADD', keys[1], '*', 'id', id, 'frame', args[2])
-    return added
+  if millis == 0 and key == '' then
+    redis.call('XADD', base .. '.requests', '*', 'id', id, 'frame', frame)
+    return
   end
-  local m = { id = id, frame = args[2], n = '0', at = '', key = args[3] }
+  local m = { id = id, frame = frame, n = '0', at = '', key = key }
   if millis > 0 then delay(base, m, millis, false) else enter(base, m) end
-  return { 'Added' }
+end
+
+-- most, then of each: id, frame, key, delay. 0: all are kept now. Else of each: 'a' that it is, 'f' that there was no room, 'e' and the
+-- error, or what is known of its id already.
+local function append(keys, args)
+  local base, most = baseOf(keys), tonumber(args[1])
+  local length, told = 0, nil
+  if most > 0 then length = lengthOf(base) end
+  for i = 2, #args, 4 do
+    local id, millis = args[i], tonumber(args[i + 3])
+    local known = base .. '.id:' .. id
+    local open, outcome = '${openMillis}', nil
+    if millis > 0 then open = whole(millis + ${openMillis}) end
+    if not redis.call('SET', known, 'w', 'NX', 'PX', open) then
+      outcome = redis.pcall('GET', known)
+      if type(outcome) ~= 'string' then outcome = said(outcome) end
+    elseif most > 0 and length >= most then
+      redis.call('DEL', known)
+      outcome = 'f'
+    else
+      local kept, thrown = pcall(place, base, id, args[i + 1], args[i + 2], millis)
+      if kept then
+        length = length + 1
+      else
+        -- Else the next attempt would be told that it is kept.
+        redis.pcall('DEL', known)
+        outcome = said(thrown)
+      end
+    end
+    if outcome then
+      if not told then
+        told = {}
+        for n = 1, (#args - 1) / 4 do told[n] = 'a' end
+      end
+      told[(i + 2) / 4] = outcome
+    end
+  end
+  return told or 0
 end
 
 -- id, frame, keep, most, channel
@@ -184,15 +209,35 @@ local function unsubscribe(keys, args)
   return 1
 end
 
--- group, entry, id, key, window, replyTo, frame
+local function conclude(base, id, key, window, replyTo, frame)
+  keep(base, id, frame, window)
+  pass(base, key)
+  if replyTo ~= '' then redis.call('PUBLISH', replyTo, frame) end
+end
+
+-- group, window, then of each: entry, id, key, replyTo, frame. 0: all are settled now. Else of each: 's' that it is, 'l' that it was
+-- ended before, 'e' and the error.
 local function settle(keys, args)
-  local base = baseOf(keys)
-  if redis.call('XACK', keys[1], args[1], args[2]) == 0 then return 0 end
-  redis.call('XDEL', keys[1], args[2])
-  keep(base, args[3], args[7], args[5])
-  pass(base, args[4])
-  if args[6] ~= '' then redis.call('PUBLISH', args[6], args[7]) end
-  return 1
+  local base, group, window = baseOf(keys), args[1], args[2]
+  local open, told = {}, nil
+  local function tell(i, outcome)
+    if not told then
+      told = {}
+      for n = 1, (#args - 2) / 5 do told[n] = 's' end
+    end
+    told[(i + 2) / 5] = outcome
+  end
+  for i = 3, #args, 5 do
+    if redis.call('XACK', keys[1], group, args[i]) == 1 then open[#open + 1] = args[i] else tell(i, 'l') end
+  end
+  if #open > 0 then redis.call('XDEL', keys[1], unpack(open)) end
+  for i = 3, #args, 5 do
+    if not told or told[(i + 2) / 5] ~= 'l' then
+      local ended, thrown = pcall(conclude, base, args[i + 1], args[i + 2], window, args[i + 3], args[i + 4])
+      if not ended then tell(i, said(thrown)) end
+    end
+  end
+  return told or 0
 end
 
 -- group, entry, deliveries, delay

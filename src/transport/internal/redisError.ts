@@ -39,6 +39,10 @@ export const fromUnknown = (error: unknown, place: Place, besides = ""): Transpo
   })
 }
 
+/** Builds one from the text of an error that came as a part of a reply: what it says of was not done. */
+export const fromReply = (text: string, place: Omit<Place, "sent">): TransportError =>
+  fromUnknown(Object.assign(new Error(text), { name: "ReplyError" }), { ...place, sent: "no" })
+
 /** What it says, without secrets. */
 export const textOf = (error: unknown, scrub: (text: string) => string): string => clean(messageOf(error), scrub)
 
