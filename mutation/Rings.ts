@@ -6,6 +6,12 @@ export interface Ring {
   readonly without?: ReadonlyArray<string>
 }
 
+/** Storms of calls from the client's side. */
+const storms = [
+  "end once each, by their deadline; nothing runs twice unasked, and no more is sent than the budget allows",
+  "all succeed where the actions are idempotent and the losses end in time"
+]
+
 export const rings: Record<string, Ring> = {
   wire: {
     tests: ["test/wire/*.test.ts"],
@@ -20,17 +26,19 @@ export const rings: Record<string, Ring> = {
   },
   policy: { tests: ["test/policy/*.test.ts"] },
   client: {
-    // Attempts are tried by the policies that make them.
-    tests: ["test/client/*.test.ts", "test/policy/{Policy,Retry}.test.ts"],
-    without: [
-      "end once each, by their deadline; nothing runs twice unasked, and no more is sent than the budget allows",
-      "all succeed where the actions are idempotent and the losses end in time"
-    ]
+    // Attempts are tried by the policies that make them, durable calls beside their topics.
+    tests: ["test/client/*.test.ts", "test/policy/{Policy,Retry}.test.ts", "test/durable/{calls,topics,laws}.test.ts"],
+    without: storms
   },
   server: {
-    // Not those of a whole fleet.
-    tests: ["test/server/!(fleet).test.ts"],
+    // Not those of a whole fleet. What a handler streams, asks and reports is tried from the side of its caller.
+    tests: [
+      "test/server/!(fleet).test.ts",
+      "test/durable/{calls,topics,laws}.test.ts",
+      "test/client/{conversations,metrics,outcomes,replicas,streams,tracing}.test.ts"
+    ],
     without: [
+      ...storms,
       "lets thousands that end at once run after each other, in order, without a deeper stack",
       "begins nothing afterwards, also when a payload is read later that could not be stopped",
       "does not wait for a test's clock, which nobody moves any more, whatever its grace",

@@ -1,18 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Queue, Result, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import {
-  Action,
-  Balance,
-  type CallError,
-  Caller,
-  Handlers,
-  HashRing,
-  Memory,
-  Retry,
-  Service,
-  Transport
-} from "fiberbus"
+import { Action, Balance, type CallError, Caller, Handlers, Memory, Retry, Service, Transport } from "fiberbus"
 import * as Scripted from "../scripted.ts"
 
 const Work = Service.make(
@@ -489,32 +478,4 @@ describe("what callers believe of replicas", () => {
       assert.deepStrictEqual(asked, ["all", "a"])
     })
   )
-})
-
-describe("HashRing", () => {
-  it.prop(
-    "moves no key but those of the node that leaves",
-    [Schema.Array(Schema.String), Schema.Array(Schema.String)],
-    ([names, keys]) => {
-      const nodes = [...new Set([...names, "x", "y"])]
-      const before = HashRing.make(nodes)
-      const left = nodes.slice(1)
-      const after = HashRing.make([...left].reverse())
-      for (const key of [...keys, "", "a"]) {
-        const owner = nodes[before.indexOf(key)]!
-        const now = [...left].reverse()[after.indexOf(key)]!
-        if (owner !== nodes[0]) assert.strictEqual(now, owner)
-        else assert.include(left, now)
-      }
-      assert.strictEqual(HashRing.make([]).indexOf("a"), -1)
-    }
-  )
-
-  it("gives each of ten nodes between half and twice its share", () => {
-    const nodes = Array.from({ length: 10 }, (_, n) => `node-${n}`)
-    const ring = HashRing.make(nodes)
-    const shares = nodes.map(() => 0)
-    for (let key = 0; key < 10_000; key++) shares[ring.indexOf(`key-${key}`)]!++
-    for (const share of shares) assert.isTrue(share > 500 && share < 2_000, String(shares))
-  })
 })

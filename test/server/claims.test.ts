@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Logger, Schema } from "effect"
+import { Effect, Layer, Logger, Result, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, Handlers, Memory, Service, Transport } from "fiberbus"
 import * as Claims from "../../src/server/internal/claims.ts"
@@ -23,7 +23,7 @@ const replicas = Effect.fnUntraced(function* (count: number, change: (memory: Sh
   }
   const transport = Memory.make({ broker })
   const say = (frame: object) => transport.send("work", JSON.stringify({ action: "do", ...frame }), () => {})
-  return { ran, say, numbers: () => ran.map(([, n]) => n) }
+  return { ran, say, transport, numbers: () => ran.map(([, n]) => n) }
 })
 
 const request = (n: number, more?: object) => ({ payload: { n }, reply_to: "caller:x", request_id: `r${n}`, ...more })
@@ -174,6 +174,23 @@ describe("a request that comes to all replicas", () => {
     })
   )
 
+  it.effect("is refused by one of them where none knows its action", () =>
+    Effect.gen(function* () {
+      const replies: Array<any> = []
+      const { say, transport } = yield* replicas(3)
+      yield* transport.subscribe({ _tag: "Channel", channel: "caller:x" }, (frame) => {
+        replies.push(JSON.parse(String(frame)))
+      })
+      say(request(1, { action: "undo" }))
+      yield* Scripted.turns()
+      assert.lengthOf(replies, 1)
+      assert.deepStrictEqual(
+        [replies[0].request_id, replies[0].payload.reason],
+        ["r1", { _tag: "UnknownAction", action: "undo" }]
+      )
+    })
+  )
+
   it("is dropped after this process stood still for longer than claims may last, until a barrier is passed", () => {
     let now = 0
     const noted: Array<string> = []
@@ -214,5 +231,162 @@ describe("a request that comes to all replicas", () => {
       claims.look()
     }
     assert.isTrue(claim())
+  })
+})
+
+describe("a service whose claims fail", () => {
+  const Live = Service.make("live", Action.make("do").pipe(Action.annotate(Action.Delivery, "live")))
+
+  /** Why a service over a transport with such a claim did not begin. */
+  const begin = (
+    layer: Layer.Layer<never, Transport.TransportError, Transport.Transport>,
+    error: Transport.TransportError
+  ) =>
+    Layer.build(layer).pipe(
+      Effect.provideService(Transport.Transport, { ...Memory.make(), claim: (_key, _ttl, done) => done(error, false) }),
+      Effect.scoped,
+      Effect.result
+    )
+  const work = Handlers.layer(Work, { do: () => Effect.void })
+  const error = (kind: Transport.TransportError["kind"]) =>
+    new Transport.TransportError({ kind, operation: "SET", detail: "no right", hint: "", sent: "no" })
+
+  it.effect("does not begin where it has no right to claim, and says so", () =>
+    Effect.gen(function* () {
+      const refused = Result.getOrThrow(Result.flip(yield* begin(work, error("PermissionDenied"))))
+      assert.deepStrictEqual(
+        [refused.kind, refused.operation, refused.detail, refused.sent],
+        ["PermissionDenied", "claim requests to work", "no right", "no"]
+      )
+    })
+  )
+
+  it.effect("begins where the link is only late, or where it claims nothing", () =>
+    Effect.gen(function* () {
+      assert.isTrue(Result.isSuccess(yield* begin(work, error("Timeout"))))
+      const live = Handlers.layer(Live, { do: () => Effect.void })
+      assert.isTrue(Result.isSuccess(yield* begin(live, error("PermissionDenied"))))
+    })
+  )
+})
+
+describe("the claims of a process", () => {
+  type Asked = { readonly key: string; readonly ttl: number; readonly done: Parameters<NonNullable<Shape["claim"]>>[2] }
+
+  /** Claims whose transport answers when the test says so, and a clock that it moves. */
+  const process = () => {
+    const asked: Array<Asked> = []
+    const noted: Array<string> = []
+    const later: Array<{ readonly entry: { expire(): void }; readonly millis: number }> = []
+    const time = { now: 0 }
+    const claims = Claims.make(
+      {
+        transport: remote(Memory.make()),
+        wheel: {
+          now: () => time.now,
+          add: (entry: { expire(): void }, millis: number) => void later.push({ entry, millis })
+        },
+        discards: { note: (reason: string) => void noted.push(reason) },
+        shutDownClock: {}
+      } as never,
+      (key, ttl, done) => void asked.push({ key, ttl, done })
+    )
+    const claim = (frame: string, more?: object, defer = false) => {
+      const outcome: Array<boolean> = []
+      const envelope = Envelope.readRequest({ action: "do", ...more }) as Envelope.Request
+      claims.claim("work", envelope, frame, defer, (won) => void outcome.push(won))
+      return outcome
+    }
+    return { asked, claim, later, noted, time }
+  }
+
+  const failure = (kind: Transport.TransportError["kind"], sent: "no" | "unknown" = "no") =>
+    new Transport.TransportError({ kind, operation: "SET", detail: "test", hint: "", sent })
+
+  it("are kept for twice a request's own time, within a minute and an hour, and a second without an id", () => {
+    const { asked, claim } = process()
+    const ttlOf = (more?: object) => {
+      claim("{}", more)
+      return asked.at(-1)!.ttl
+    }
+    assert.strictEqual(ttlOf({ request_id: "a" }), Claims.shortestClaimMillis)
+    assert.strictEqual(ttlOf({ request_id: "a", fiberbus: { v: 1, timeout_ms: 1 } }), Claims.shortestClaimMillis)
+    assert.strictEqual(ttlOf({ request_id: "a", fiberbus: { v: 1, timeout_ms: 45_000 } }), 90_000)
+    assert.strictEqual(ttlOf({ request_id: "a", fiberbus: { v: 1, timeout_ms: 3_000_000 } }), Claims.longestClaimMillis)
+    assert.strictEqual(ttlOf(), Claims.anonymousClaimMillis)
+  })
+
+  it("that wait are so many and no more, until one is settled", () => {
+    const { asked, claim, noted } = process()
+    for (let n = 0; n < Claims.maxClaiming; n++) assert.deepStrictEqual(claim(`${n}`, { request_id: "a" }), [])
+    assert.deepStrictEqual(claim("more", { request_id: "a" }), [false])
+    assert.deepStrictEqual(noted, ["TooManyClaims"])
+    assert.strictEqual(asked.length, Claims.maxClaiming)
+    asked[0]!.done(undefined, true)
+    assert.deepStrictEqual(claim("one", { request_id: "a" }), [])
+    assert.deepStrictEqual(claim("more", { request_id: "a" }), [false])
+  })
+
+  it("that could not leave are asked for twenty times, a tenth of a second apart", () => {
+    const { asked, claim, later, noted } = process()
+    const outcome = claim("{}", { request_id: "a" })
+    for (let times = 1; times < 20; times++) {
+      asked.at(-1)!.done(failure("Timeout"), false)
+      assert.deepStrictEqual(outcome, [])
+      assert.strictEqual(later.at(-1)!.millis, 100)
+      later.at(-1)!.entry.expire()
+      assert.strictEqual(asked.length, times + 1)
+    }
+    asked.at(-1)!.done(failure("Timeout"), false)
+    assert.deepStrictEqual(outcome, [false])
+    assert.deepStrictEqual(noted, ["NotClaimed:Timeout"])
+    assert.strictEqual(later.length, 19)
+    assert.strictEqual(new Set(asked.map(({ key }) => key)).size, 1)
+  })
+
+  it("that cannot be had are not asked for again", () => {
+    for (const [kind, sent] of [
+      ["PermissionDenied", "no"],
+      ["Closed", "no"],
+      ["Timeout", "unknown"]
+    ] as const) {
+      const { asked, claim, later, noted } = process()
+      const outcome = claim("{}", { request_id: "a" })
+      asked[0]!.done(failure(kind, sent), false)
+      assert.deepStrictEqual(outcome, [false])
+      assert.deepStrictEqual(noted, [`NotClaimed:${kind}`])
+      assert.deepStrictEqual(later, [])
+    }
+  })
+
+  it("are asked for a moment later by who has no room", () => {
+    const { asked, claim, later } = process()
+    claim("{}", { request_id: "a" }, true)
+    assert.deepStrictEqual(asked, [])
+    assert.strictEqual(later[0]!.millis, Claims.deferMillis)
+    later[0]!.entry.expire()
+    assert.strictEqual(asked.length, 1)
+  })
+
+  it("without an id are counted for two seconds each, of ten thousand texts at most", () => {
+    const { asked, claim, time } = process()
+    /** Which one of its text a message is taken for. */
+    const countOf = (text: string) => {
+      claim(text)
+      asked.at(-1)!.done(undefined, true)
+      return asked.at(-1)!.key.split(".").at(-1)
+    }
+    assert.strictEqual(countOf("a"), "1")
+    time.now += Claims.repeatedMillis
+    assert.strictEqual(countOf("a"), "2")
+    time.now += Claims.repeatedMillis + 1
+    assert.strictEqual(countOf("a"), "1")
+    for (let n = 1; n < 10_000; n++) countOf(`${n}`)
+    assert.strictEqual(countOf("a"), "2")
+    assert.strictEqual(countOf("1"), "2")
+    // The oldest is now "2": one text more, and it is forgotten, the next is not.
+    countOf("b")
+    assert.strictEqual(countOf("3"), "2")
+    assert.strictEqual(countOf("2"), "1")
   })
 })

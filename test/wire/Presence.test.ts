@@ -45,6 +45,53 @@ describe("Presence", () => {
     }
   })
 
+  it("names as many actions as there may be", () => {
+    for (const actions of [
+      Array.from({ length: Presence.maxActions }, (_, n) => `a${n}`),
+      // 8,192 characters together.
+      Array.from({ length: 128 }, () => "x".repeat(64))
+    ]) {
+      const frame = Presence.write({ _tag: "Here", by, actions })
+      assert.deepStrictEqual(Presence.read(parse(frame)), { _tag: "Here", by, actions, pack: undefined })
+    }
+    assert.notInclude(
+      Presence.write({ _tag: "Here", by, actions: [...Array.from({ length: 128 }, () => "x".repeat(64)), "x"] }),
+      "actions"
+    )
+  })
+
+  const hereOf = (fields: object) => Presence.read({ fiberbus: { v: 1, here: by, ...fields } } as never)
+
+  it("is of a process that takes all actions where those it names cannot be believed", () => {
+    for (const actions of [
+      Array.from({ length: Presence.maxActions + 1 }, (_, n) => `a${n}`),
+      ["get_user", 1],
+      [null],
+      "get_user",
+      { length: 0 }
+    ]) {
+      assert.deepStrictEqual(hereOf({ actions }), { _tag: "Here", by, actions: undefined, pack: undefined })
+    }
+  })
+
+  it("is of a process that takes one message in a frame unless it says how many more", () => {
+    for (const pack of [undefined, null, 0, 1, -64, 1.5, "64", [64], true]) {
+      assert.deepStrictEqual(hereOf({ pack }), { _tag: "Here", by, actions: undefined, pack: undefined })
+    }
+    assert.deepStrictEqual(hereOf({ pack: 2 }), { _tag: "Here", by, actions: undefined, pack: 2 })
+  })
+
+  it("is nothing in another version, or where nothing is asked", () => {
+    for (const v of [undefined, 0, 2, "1"]) {
+      for (const said of [{ here: by }, { gone: by }, { up: by }, { who: true }, { probe: true }]) {
+        assert.isUndefined(Presence.read({ reply_to: "caller:1", fiberbus: { v, ...said } } as never))
+      }
+    }
+    for (const said of [{}, { probe: false }, { probe: 1 }, { who: false }, { who: 1 }]) {
+      assert.isUndefined(Presence.read({ reply_to: "caller:1", fiberbus: { v: 1, ...said } } as never))
+    }
+  })
+
   it.prop("is nothing where a field is of another kind", [Schema.Json, Schema.Json], ([value, other]) => {
     for (const name of ["here", "gone", "up", "who", "probe"]) {
       const read = Presence.read({
