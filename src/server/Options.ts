@@ -60,7 +60,7 @@ export interface Options {
    * Who handles a request, of all processes that serve the name: for all actions, whatever their `Action.Delivery` says. A service whose
    * actions are all `live` needs no right but to hear its channel and to answer.
    */
-  readonly delivery?: Exclude<Action.Delivery, "durable">
+  readonly delivery?: Action.Delivery
   /**
    * What an unknown action gets. Default `reply`: an error. `ignore` where several processes share the service's name with
    * different actions, as Daebus lets them; a caller then waits for its timeout if no process knows the action.
