@@ -445,7 +445,13 @@ describe("what callers believe of replicas", () => {
       assert.strictEqual(yield* work.who({ key: "" }), 1)
       const sent: Array<string> = []
       const { send } = transport
-      const counting = { ...transport, send: (...args: Parameters<typeof send>) => (sent.push(args[0]), send(...args)) }
+      const counting = {
+        ...transport,
+        send: (...args: Parameters<typeof send>) => {
+          sent.push(args[0])
+          send(...args)
+        }
+      }
       const other = yield* calling(counting)
       announce(transport, ghosts)
       yield* Scripted.turns()
