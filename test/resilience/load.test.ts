@@ -67,9 +67,9 @@ describe("many calls at once", () => {
       class Deaf extends Service.make("deaf", Action.make("call", { payload: { n: Schema.Finite } })) {}
       const transport = Memory.make()
       let heard = 0
-      // Takes every request and answers none.
-      yield* transport.subscribe({ _tag: "Channel", channel: "deaf" }, () => {
-        heard++
+      // Takes every request and answers none; what asks who is there is no request.
+      yield* transport.subscribe({ _tag: "Channel", channel: "deaf" }, (frame) => {
+        if (String(frame).startsWith('{"action"')) heard++
       })
       const provided = Effect.provideService(Transport.Transport, transport)
       const deaf = yield* provided(Caller.make(Deaf))
