@@ -323,7 +323,11 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
             1
           )
         }
-        assert.deepStrictEqual(lateFrames, ["to both"])
+        // Where it asked first, an "after" that was on its way to the replicas may have come as well.
+        assert.deepStrictEqual(
+          lateFrames.filter((frame) => frame !== "after"),
+          ["to both"]
+        )
       })
     )
 
