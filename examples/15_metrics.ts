@@ -28,7 +28,7 @@ const scrape = Effect.gen(function* () {
   const url = HttpServer.formatAddress(address)
   const text = yield* Effect.promise(() => fetch(`${url}/metrics`).then((response) => response.text()))
   const lines = text.split("\n").filter((line) => /^fiberbus_(calls|handled)_|_count/.test(line))
-  yield* Console.log(lines.sort().join("\n"))
+  return lines.sort().join("\n")
 })
 
 const program = Effect.gen(function* () {
@@ -39,11 +39,11 @@ const program = Effect.gen(function* () {
   const slow = yield* Effect.forkChild(Effect.exit(oven.bake({ minutes: 600 }, { timeout: "2 seconds" })))
   yield* Effect.sleep("20 millis")
   yield* Effect.exit(oven.bake({ minutes: 10 }))
-  yield* Console.log("While one is in flight:")
-  yield* scrape
+  yield* Console.log(`While one is in flight:\n${yield* scrape}`)
   yield* Fiber.join(slow)
-  yield* Console.log("When it is over:")
-  yield* scrape
+  // The caller knows at once that its time is up; the oven is told, and stops a moment later.
+  const over = yield* scrape.pipe(Effect.repeat({ until: (lines) => lines.includes("interrupted") }))
+  yield* Console.log(`When it is over:\n${over}`)
 })
 
 program.pipe(
