@@ -1,5 +1,6 @@
 /**
- * Writes PUBLISH to the socket of one connection itself, and reads the answers to it before ioredis does: see {@link RespReader}.
+ * Writes PUBLISH, and other commands of the hot path, to the socket of one connection itself, and reads the answers before ioredis does: see
+ * {@link RespReader}.
  *
  * What is written in one turn of the event loop leaves in one system call at its end, what ioredis writes as well.
  */
@@ -13,6 +14,8 @@ export interface DirectPublish {
   readonly isReading: boolean
   /** Writes one of so many bytes, at the latest at the end of this turn. Returns when the turn began to write (`performance.now`). */
   readonly publish: (channel: string, frame: string, bytes: number) => number
+  /** The same with any command whose reply is to be read here; `bytes` are those of its largest part. */
+  readonly command: (name: string, args: ReadonlyArray<string>, bytes: number) => number
   /** Has to be called before ioredis writes: what was written before leaves before. */
   readonly theirs: () => void
   /** Writes now. */
@@ -64,14 +67,29 @@ export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPub
     process.nextTick(flushLater)
   }
 
+  const begin = () => {
+    if (out !== "") return
+    startedAt = performance.now()
+    isAscii = true
+    flushSoon()
+  }
+
   return {
     isReading,
-    publish: (channel, frame, bytes) => {
-      if (out === "") {
-        startedAt = performance.now()
-        isAscii = true
-        flushSoon()
+    command: (name, args, bytes) => {
+      begin()
+      let text = `*${args.length + 1}\r\n$${name.length}\r\n${name}\r\n`
+      for (const arg of args) {
+        const length = Buffer.byteLength(arg)
+        if (length !== arg.length) isAscii = false
+        text += `$${length}\r\n${arg}\r\n`
       }
+      out += text
+      if (bytes > directBytes || out.length > maxOut) writeOut()
+      return startedAt
+    },
+    publish: (channel, frame, bytes) => {
+      begin()
       if (channel !== lastChannel) {
         const length = Buffer.byteLength(channel)
         lastChannel = channel

@@ -3,7 +3,8 @@
  *
  * ioredis is trusted with the protocol only. Each attempt gets a client of its own that never reconnects, resends or
  * resubscribes, and no promise of it is awaited: commands stand in a queue of ours until their reply, their deadline or
- * the end of the connection, whichever is first. PUBLISH, and messages of channels, pass it by: see {@link DirectPublish}.
+ * the end of the connection, whichever is first. PUBLISH, FCALL,
+ * XREADGROUP, and messages of channels, pass it by: see {@link DirectPublish}.
  *
  * All timers here are Node's and not Effect's `Clock`: they guard a real socket, which TestClock cannot move, and they
  * end with the link.
@@ -60,7 +61,7 @@ export interface RedisLink {
   readonly command: (name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
   /** The same while the link is up and checked, else refuses at once. */
   readonly commandWhenUp: RedisLink["command"]
-  /** The same, with a reply whose texts are bytes as they came. */
+  /** The same, with a reply whose texts are bytes as they came, or text where they are plain ASCII. */
   readonly bytesWhenUp: RedisLink["command"]
   /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. */
   readonly publish: (channel: string, frame: string, bytes: number, done: Sent) => void
@@ -83,6 +84,9 @@ const strainMillis = 2000
 /** What closing waits for replies. */
 const closeMillis = 1000
 
+/** Commands that need no ioredis: those of the hot path, whose replies have one form, or are read whichever form they have. */
+const readHere: ReadonlySet<string> = new Set(["fcall", "get", "xreadgroup"])
+
 type State = "waiting" | "expired" | "settled"
 
 interface Command {
@@ -91,6 +95,7 @@ interface Command {
   readonly bytes: number
   readonly at: number
   readonly heartbeat: boolean
+  readonly asBytes: boolean
   state: State
   readonly done: Done
 }
@@ -198,9 +203,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   const publishing = (connected: Redis) =>
     DirectPublish.make(connected.stream, {
       isOurs: () => ours > 0 && client === connected,
-      answered: (receivers, error) => {
+      answered: (reply, error) => {
         ours--
-        settle(queue[head]!, error === undefined ? undefined : refused(error), receivers)
+        const command = queue[head]!
+        settle(command, error === undefined ? undefined : refused(error), command.asBytes ? reply : texts(reply))
       },
       message: owner.message
     })
@@ -341,12 +347,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       bytes,
       at: performance.now(),
       heartbeat,
+      asBytes,
       state: "waiting",
       done
     }
-    direct?.theirs()
     queue.push(command)
     inFlight += bytes
+    if (phase === "up" && theirs === 0 && readHere.has(commandName) && direct?.isReading === true) {
+      ours++
+      direct.command(commandName, args, bytes)
+      return
+    }
+    direct?.theirs()
     theirs++
     const answered = (error: Error | null | undefined, reply: unknown) => {
       if (client === connected) theirs--
@@ -379,6 +391,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       bytes,
       at,
       heartbeat: false,
+      asBytes: false,
       state: "waiting",
       done: done as Done
     })
@@ -592,6 +605,12 @@ const notConnected = (name: string, why: string) =>
     hint: "It reconnects by itself",
     sent: "no"
   })
+
+// As ioredis would give it.
+const texts = (reply: unknown): unknown => {
+  if (Array.isArray(reply)) return reply.map(texts)
+  return Buffer.isBuffer(reply) ? reply.toString() : reply
+}
 
 // An error as ioredis would make it.
 const refused = (text: string) => Object.assign(new Error(text), { name: "ReplyError" })
