@@ -1,5 +1,5 @@
 /** A service whose processes a test plays, over a bus in memory, on a clock that the test moves. */
-import { Clock, Duration, Effect, Queue, Schema } from "effect"
+import { Clock, Duration, Effect, Option, Queue, Schema } from "effect"
 import { Action, Caller, Memory, Service, Transport } from "fiberbus"
 import * as LinkState from "../../src/transport/LinkState.ts"
 import { turns } from "../scripted.ts"
@@ -132,11 +132,14 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     effect.pipe(Effect.provideService(Transport.Transport, transport), Effect.provideService(Clock.Clock, clock))
   const work = yield* provide(Caller.make(Work, { balance: first, ...options.caller }))
   yield* turns()
+  /** The next request, which must be there once all that is on its way has come. */
+  const next = Effect.flatMap(Effect.andThen(turns(6), Queue.poll(requests)), (found) =>
+    Option.isSome(found) ? Effect.succeed(found.value) : Effect.die(new Error("nobody got a request"))
+  )
   /** Begins a call, and tells who has got it. */
   const begin = Effect.fnUntraced(function* (options?: Caller.CallOptions, action: "run" | "other" = "run") {
     const fiber = yield* Effect.forkChild(Effect.result(provide(work[action](options))), { startImmediately: true })
-    yield* turns(4)
-    const request = yield* Queue.take(requests)
+    const request = yield* next
     return { fiber, request, to: request.to }
   })
   return {
@@ -163,6 +166,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
         turns(4)
       ),
     memory,
+    next,
     now,
     pass,
     probes,

@@ -158,7 +158,7 @@ describe("the processes of a service", () => {
   it.effect("are tried after each other, the one that failed last only where there is no other one", () =>
     Effect.gen(function* () {
       const { balance, choice, names, seen } = chosen()
-      const { begin, here, requests, say } = yield* Replicated.make({ caller: { balance } })
+      const { begin, here, next, say } = yield* Replicated.make({ caller: { balance } })
       const again: Policy.Policy = (call) => Effect.retry(call, { times: 1 })
       /** Who gets a request that the first one has no room for. */
       const second = Effect.gen(function* () {
@@ -166,8 +166,7 @@ describe("the processes of a service", () => {
         const { reply_to, request_id } = request.frame
         const payload = { reason: { _tag: "Busy", retryAfterMillis: 0 }, started: "no" }
         say(reply_to, { status: "error", payload, request_id, final: true })
-        yield* turns()
-        return [request.to, (yield* Queue.take(requests)).to]
+        return [request.to, (yield* next).to]
       })
       yield* here("a")
       assert.deepStrictEqual(yield* second, ["a", "a"])
@@ -268,7 +267,8 @@ describe("the processes of a service", () => {
       yield* pass(9)
       assert.strictEqual(yield* Queue.size(requests), 0)
       yield* pass(1)
-      for (const request of yield* Queue.takeBetween(requests, 2, 2)) answer(request)
+      yield* turns()
+      for (const request of yield* Queue.clear(requests)) answer(request)
       yield* turns()
       const answers = Exit.match(gathering.pollUnsafe()!, { onFailure: () => [], onSuccess: (all) => all })
       assert.deepStrictEqual(
