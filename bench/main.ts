@@ -55,8 +55,8 @@ const chosen = <A extends { readonly key: string }>(name: string, all: ReadonlyA
 }
 
 const program = Effect.gen(function* () {
-  const rounds = Math.ceil(positive("rounds", options.rounds ?? (options.quick ? "1" : "7")))
-  const millis = positive("seconds", options.seconds ?? (options.quick ? "0.2" : "1.5")) * 1000
+  const rounds = Math.ceil(positive("rounds", options.rounds ?? (options.quick ? "1" : "3")))
+  const millis = positive("seconds", options.seconds ?? (options.quick ? "0.2" : "1")) * 1000
   const rows = chosen("only", Rows.all, options.only)
   const peers = chosen("peers", Peers.all(options.other.map((folder) => Path.resolve(folder))), options.peers)
   const load = Os.loadavg()[0]!
