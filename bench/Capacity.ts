@@ -28,7 +28,8 @@ const perCore = (micros: number) => Number((1_000_000 / micros).toPrecision(3))
 const of = (results: Results, row: string, of: string, peer: string, metric: string): Spread | undefined =>
   spread(values(results, { row, case: of, peer, metric }))
 
-const cell = (found: Spread | undefined) => (found === undefined || found.median <= 0 ? "–" : whole(perCore(found.median)))
+const cell = (found: Spread | undefined) =>
+  found === undefined || found.median <= 0 ? "–" : whole(perCore(found.median))
 
 const cores = (results: Results) =>
   Tables.markdown([
@@ -77,20 +78,20 @@ const growth = (
     ...peers.flatMap(([peer, shown]) =>
       Capacity.casesOf(name).map((step) => [
         `${shown}${step.step}`,
-        ...columns.map(({ digits, metric }) =>
-          Tables.spread(of(results, "capacity", step.of, peer, metric), digits)
-        )
+        ...columns.map(({ digits, metric }) => Tables.spread(of(results, "capacity", step.of, peer, metric), digits))
       ])
     )
   ])
 
 /** What the model is fed with, all in µs of CPU. Undefined where it was not measured. */
 export interface Inputs {
-  /** Redis, for a call whose request and answer are frames of their own. */
+  /** Redis, for a call whose request and answer each come and go alone: a read and a write of the system for each. */
+  readonly lone: number
+  /** Redis, for a call whose request and answer are frames of their own, but come with others. */
   readonly single: number
   /** Redis, for a call of those that travel many in a frame. */
   readonly packed: number
-  /** Callers and services together, for a call. */
+  /** Callers and services together, for such a call. */
   readonly ends: number
   /** Redis, for an event that nobody hears, and for each process that hears it. */
   readonly publish: number
@@ -99,22 +100,22 @@ export interface Inputs {
 
 /** @see {@link Inputs} */
 export const inputs = (results: Results): Inputs | undefined => {
-  const at = (row: string, where: string, peer: string, metric: string) =>
-    of(results, row, where, peer, metric)?.median
+  const at = (row: string, where: string, peer: string, metric: string) => of(results, row, where, peer, metric)?.median
+  const lone = at("latency", "1 in flight", "fiberbus", "cpuBroker")
   const single = at("calls", hundred, "fiberbus-single", "cpuBroker")
   const packed = at("calls", hundred, "fiberbus", "cpuBroker")
-  const client = at("calls", hundred, "fiberbus", "cpuClient")
-  const server = at("calls", hundred, "fiberbus", "cpuServer")
+  const client = at("calls", hundred, "fiberbus-single", "cpuClient")
+  const server = at("calls", hundred, "fiberbus-single", "cpuServer")
   const steps = Capacity.casesOf("listeners").flatMap(({ of: where, step }) => {
     const broker = at("capacity", where, "fiberbus", "cpuBroker")
     return broker === undefined ? [] : [{ listeners: Number(step), broker }]
   })
-  if (single === undefined || packed === undefined || client === undefined || server === undefined) return undefined
-  if (steps.length < 2) return undefined
+  if (lone === undefined || single === undefined || packed === undefined) return undefined
+  if (client === undefined || server === undefined || steps.length < 2) return undefined
   const [fewest, most] = [steps[0]!, steps.at(-1)!]
   const deliver = Math.max(0, (most.broker - fewest.broker) / (most.listeners - fewest.listeners))
   const publish = Math.max(0, fewest.broker - fewest.listeners * deliver)
-  return { single, packed, ends: client + server, publish, deliver }
+  return { lone, single, packed, ends: client + server, publish, deliver }
 }
 
 /** Calls/s that so many shards carry where channels are spread evenly, each master planned with {@link planned} of a core. */
@@ -134,16 +135,24 @@ const model = (results: Results): ReadonlyArray<string> => {
   return [
     Tables.markdown([
       ["input, µs of CPU", "value"],
-      ["Redis, a call in frames of its own (two messages)", Tables.number(found.single, 2)],
-      ["Redis, a call of 100 in flight between two processes, packed", Tables.number(found.packed, 2)],
-      ["caller and service together, a call", Tables.number(found.ends, 1)],
+      ["Redis, a call alone, 1 in flight", Tables.number(found.lone, 2)],
+      ["Redis, a call of 100 in flight between two processes, each message a frame", Tables.number(found.single, 2)],
+      ["Redis, the same, packed", Tables.number(found.packed, 2)],
+      ["caller and service together, a call of those in frames", Tables.number(found.ends, 1)],
       ["Redis, an event, without its deliveries", Tables.number(found.publish, 2)],
       ["Redis, an event, for each process that hears it", Tables.number(found.deliver, 2)]
     ]),
     Tables.markdown([
-      ["masters", "calls/s, nothing packs", "calls/s, all packs", "cores of callers and services for the first"],
+      [
+        "masters",
+        "calls/s, each alone",
+        "in frames, with others",
+        "packed",
+        "cores of callers and services for the second"
+      ],
       ...shards.map((count) => [
         count === 1 ? "1 (no cluster)" : String(count),
+        three(carried(count, found.lone)),
         three(carried(count, found.single)),
         three(carried(count, found.packed)),
         whole(Math.ceil((carried(count, found.single) * found.ends) / planned / 1_000_000))
@@ -184,7 +193,7 @@ export const page = (results: Results, preface: ReadonlyArray<string>): string =
     "## What one core carries",
     "An echo of about 150 bytes with schemas checked on both sides, 100 in flight where it says nothing else; an event of the same size; items of one stream. Each column is for a core that does nothing else: a caller and a service that do their own work have less. Node uses one core per process, and so does Redis for its commands: more processes, or [threads](threads.md) for what computes, use more. `one` is what costs as much as `live` with one replica.",
     cores(results),
-    "`durable` also writes each message to Redis' streams, reads it, and settles it with its result; its Redis is the first to be full. One call at a time pays for each message what many share: a system call at each end, a wake-up, a frame.",
+    "`durable` also writes each message to Redis' streams, reads it, and settles it with its result, so that Redis does more of its work than of any other. One call at a time pays for each message what many share: system calls, a wake-up, a frame.",
     "## How it grows",
     "**Services in a process.** Each is called in turn. A service has channels of its own, and announces itself every two seconds; idle is what client, service and Redis spend on that together.",
     growth(results, "services", "services", [
@@ -217,7 +226,7 @@ export const page = (results: Results, preface: ReadonlyArray<string>): string =
     "A call that waits keeps about as much memory as [performance.md](performance.md) says under Memory, where that was measured; `Caller.MaxPending` limits them.",
     "## A Redis Cluster of N masters",
     `On paper: nobody measured N masters on N machines. The model plans with ${Math.round(planned * 100)} % of a core for each process, and says
-- of calls: a call is two messages, a request to the channel of one replica and an answer to the caller's inbox. With sharded pub/sub each is handled by the master of its channel's slot and no other, so N masters carry N times what one does, **if channels are spread**: names of many replicas and callers are, by their hash. How much packs depends on the traffic: calls between the same two processes in the same moment do. So there are two bounds.
+- of calls: a call is two messages, a request to the channel of one replica and an answer to the caller's inbox. With sharded pub/sub each is handled by the master of its channel's slot and no other, so N masters carry N times what one does, **if channels are spread**: names of many replicas and callers are, by their hash. What a message costs Redis depends on how many come with it: one that comes alone is a read and a write of the system by itself, those of one process in one moment share them, and packs are one message. Many processes that each call seldom are near the first figure, few that call much near the last.
 - of events: a topic is one channel, in one slot, at one master. More masters carry more topics, but not more of one.`,
     ...model(results),
     `What limits it:
@@ -227,8 +236,8 @@ export const page = (results: Results, preface: ReadonlyArray<string>): string =
 - **The cluster's bus.** Sharded pub/sub does not use it for messages beyond a shard. Its gossip grows with the number of nodes, and is small at these sizes. In classic mode (\`pubsub: "classic"\`) every message goes to every node: N masters then carry no more than one.
 - **Connections**: each process holds two to each master. 1,000 processes are 2,000 connections for each; \`maxclients\` is 10,000 by default.
 - **Queues of durable actions** are each in one slot, with all their keys: a durable service is at one master, however many there are.
-- **Packs** are per channel and per turn of the event loop, so the more processes share the traffic, the nearer is the first bound.
+- **Packs and shared reads** are per connection and per turn of the event loop: the more processes share the traffic, the nearer is the first column. Load helps: what waits is read together.
 - Network, TLS, and more than one thread for I/O (\`io-threads\`) are left out; so are failovers, in which a shard's channels are silent for some seconds.`,
-    "Checked as far as two cores allow: the same services and callers over one Redis and over three masters on one machine. The model takes the ratio for 1, and the share for a third where channels are spread; with one service and one caller there are only two busy channels, at one master or at two, and with few the shares are of chance.",
+    "Checked as far as two cores allow: the same services and callers over one Redis and over three masters on one machine. The model takes the ratio for 1, and the share for a third where channels are spread. A ratio above 1 is what three masters pay who each have a third of the traffic, and so fewer messages per read, on two cores that all of them share with the callers: as far as that goes, more masters begin nearer to the first column. With one service and one caller there are only two busy channels, at one master or at two, and with few channels the shares are of chance.",
     check(results)
   ].join("\n\n")}\n`

@@ -24,7 +24,7 @@ const beside = [
 const columns = [
   { title: "calls/s", row: "calls", of: hundred, metric: "rate" },
   { title: "CPU per call", row: "calls", of: hundred, metric: "cpu" },
-  { title: "p99, one at a time", row: "latency", of: "1 in flight", metric: "p99" },
+  { title: "p50, one at a time", row: "latency", of: "1 in flight", metric: "p50" },
   { title: "events/s to 10 processes", row: "fanout", of: "in 10 processes", metric: "rate" },
   { title: "items/s of a stream", row: "streaming", of: "10,000 items", metric: "rate" }
 ]
@@ -56,7 +56,7 @@ export const figures = (results: Results.Results): ReadonlyArray<readonly [name:
 /** What stands between the comments. */
 export const block = (results: Results.Results, warning: string | undefined): string =>
   [
-    "Medians of ratios that were taken within each round, defaults of each library as its users get them, every answer compared with what was sent. More is better for what is per second, less for CPU and p99.",
+    "Medians of ratios that were taken within each round, defaults of each library as its users get them, every answer compared with what was sent. More is better for what is per second, less for CPU and p50.",
     ...(warning === undefined ? [] : [warning]),
     table(results),
     ...figures(results).map(

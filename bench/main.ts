@@ -31,7 +31,7 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
     /** Calls of the row `flat`, in millions. */
     millions: { type: "string" },
-    /** Writes docs/performance.md and its figures. */
+    /** Writes the pages of docs, their figures, and the block of the README. */
     report: { type: "boolean", default: false },
     /** Folder for CPU profiles; the figures of such a run mean little. */
     profile: { type: "string" }
@@ -93,7 +93,9 @@ const program = Effect.gen(function* () {
   const file = Path.join(import.meta.dirname, "results", `${at.replace(/[:.]/g, "-")}.json`)
   for (const row of rows) {
     if (lab.peersOf(row).length === 0) continue
+    const begun = performance.now()
     yield* row.run(lab)
+    console.log(`${row.key} took ${((performance.now() - begun) / 60_000).toFixed(1)} minutes\n`)
     // After each row: a run that is cut short has not been for nothing.
     for (const to of [file, ...(options.json === undefined ? [] : [Path.resolve(options.json)])]) {
       Fs.mkdirSync(Path.dirname(to), { recursive: true })
