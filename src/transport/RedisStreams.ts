@@ -17,7 +17,10 @@ import { type Consumer, type Consumption, type DeadLetter, type Done, Durable, t
 import { full, maxCauseLength } from "./internal/durableMemory.ts"
 import * as FirstConnection from "./internal/FirstConnection.ts"
 import { Gathering } from "./internal/Gathering.ts"
+import * as RedisClusterKeeper from "./internal/RedisClusterKeeper.ts"
+import * as RedisKeeper from "./internal/RedisKeeper.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
+import * as clusterOptions from "./internal/redisClusterOptions.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as library from "./internal/redisDurableLibrary.ts"
 import * as redisError from "./internal/redisError.ts"
@@ -25,6 +28,7 @@ import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
 import * as redisReplies from "./internal/redisReplies.ts"
 import * as Thrown from "./internal/thrown.ts"
+import * as RedisCluster from "./RedisCluster.ts"
 import * as RedisPubSub from "./RedisPubSub.ts"
 import { type Transport, TransportError } from "./Transport.ts"
 
@@ -39,11 +43,11 @@ export interface Options extends RedisPubSub.Options {
   readonly strict?: boolean | undefined
 }
 
-/** How long a read waits for messages, in milliseconds. */
-const blockMillis = 2_000
-
 /** What a consumer is told of its own deliveries after a lost connection, at most. */
 const maxOwn = 1_000
+
+/** Where some nodes of a Redis Cluster are and who we are there, and what may be kept; `maxLength` and `strict` as for one Redis. */
+export interface ClusterOptions extends RedisCluster.Options, Pick<Options, "maxLength" | "strict"> {}
 
 /** @see {@link make} */
 interface Kept extends redisOptions.Settings {
@@ -79,10 +83,9 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "transport", settings.name))
 
-    const threw = Thrown.make(log)
     let refusedLibrary: TransportError | undefined
     const load = (done: () => void) =>
-      link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, (error) => {
+      loadLibrary(link, (error) => {
         refusedLibrary = error
         done()
       })
@@ -108,6 +111,73 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
     )
     if (refusedLibrary !== undefined) return yield* withoutFunctions(refusedLibrary)
     yield* inspect(settings, link)
+    return yield* keeping(settings, RedisKeeper.one(settings, link, load), true)
+  })
+
+/**
+ * Connects to a Redis Cluster, and disconnects when the Scope closes. Each queue is kept by the master of its slot: those of a service, or
+ * of a topic with all its groups, share one. They follow it, to a promoted replica or to another master.
+ *
+ * A master that is not there at the start is waited for, as one that is lost later. Where pub/sub is classic, answers are published in the step
+ * that settles their requests; sharded ones have other slots, so that they are sent behind it.
+ * Errors: those of {@link make}; `InvalidOptions` where it is no cluster.
+ */
+export const makeCluster = (options: ClusterOptions): Effect.Effect<Durable["Service"], TransportError, Scope.Scope> =>
+  Effect.flatMap(RedisDefences, (defences) => {
+    const { maxLength = 0, strict = false, ...connection } = options
+    const resolved = clusterOptions.resolve(connection, defences)
+    if (resolved instanceof TransportError) return Effect.fail(resolved)
+    const kept: Kept = { ...resolved.settings, maxLength, strict }
+    return FirstConnection.patiently(
+      resolved.settings,
+      Effect.suspend(() => connectCluster(resolved, kept))
+    )
+  })
+
+const connectCluster = (cluster: clusterOptions.Cluster, settings: Kept) =>
+  Effect.gen(function* () {
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "transport", settings.name))
+    let refusedLibrary: TransportError | undefined
+    const lost = new Set<string>()
+    const keeper = yield* RedisClusterKeeper.make(cluster, {
+      load: (link, done) =>
+        loadLibrary(link, (error) => {
+          // A replica, which a map that is a moment old may name, has them from its master.
+          refusedLibrary ??= error?.detail.startsWith("READONLY") ? undefined : error
+          done()
+        }),
+      up: ({ address }) => {
+        if (lost.delete(address)) log(Effect.logInfo(`fiberbus: messages are kept again at ${address}`))
+      },
+      down: ({ address }, error, wasUp) => {
+        if (!wasUp || lost.has(address)) return
+        lost.add(address)
+        log(Effect.logWarning(`fiberbus: messages cannot be kept at ${address}: ${error.message}`))
+      },
+      removed: ({ address }) => lost.delete(address),
+      gaveUp: (error) => log(Effect.logError(`fiberbus: the keeping of messages is given up: ${error.message}`))
+    })
+    if (refusedLibrary !== undefined) return yield* withoutFunctions(refusedLibrary)
+    yield* Effect.forEach(keeper.masters(), ({ link, settings: { name } }) => inspect({ ...settings, name }, link), {
+      discard: true
+    })
+    return yield* keeping(settings, keeper, !cluster.sharded)
+  })
+
+/** Gives one Redis the functions. */
+const loadLibrary = (link: Pick<RedisLink.RedisLink, "command">, done: (error: TransportError | undefined) => void) =>
+  link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, done)
+
+/** What is the same wherever a queue is kept. */
+const keeping = (
+  settings: Kept,
+  keeper: RedisKeeper.RedisKeeper,
+  publishes: boolean
+): Effect.Effect<Durable["Service"], never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const threw = Thrown.make((line) => void runFork(Effect.annotateLogs(line, "transport", settings.name)))
 
     const overloaded = new TransportError({
       kind: "Overloaded",
@@ -126,16 +196,16 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       done: RedisLink.Done,
       asBytes = false
     ) => {
-      const args = [library.named(operation), "1", `${queue}.requests`, ...words]
-      const send = asBytes ? link.bytesWhenUp : link.commandWhenUp
-      send("fcall", args, bytes, (error, reply) => {
+      const args = [library.named(operation), ...keeper.keysOf(queue), ...words]
+      const send = (done: RedisLink.Done) => keeper.send(queue, "fcall", args, bytes, done, asBytes)
+      send((error, reply) => {
         if (error === undefined) return done(undefined, reply)
         // The master has become a replica: elsewhere there is another one.
-        if (error.detail.startsWith("READONLY")) link.rebuild(error)
+        if (error.detail.startsWith("READONLY")) keeper.demoted(queue, error)
         const named = renamed(error, `${operation} in ${queue}`)
         if (!error.detail.includes("Function not found")) return done(named, undefined)
-        load(() =>
-          send("fcall", args, bytes, (error, reply) =>
+        keeper.load(queue, () =>
+          send((error, reply) =>
             done(error === undefined ? undefined : renamed(error, `${operation} in ${queue}`), reply)
           )
         )
@@ -199,10 +269,15 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
           asBytes
         )
       )
-    const asking = (name: string, args: ReadonlyArray<string>) =>
+    const asking = (queue: string, name: string, args: ReadonlyArray<string>) =>
       Effect.callback<unknown, TransportError>((resume) =>
-        link.bytesWhenUp(name, args, 0, (error, reply) =>
-          resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error))
+        keeper.send(
+          queue,
+          name,
+          args,
+          0,
+          (error, reply) => resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error)),
+          true
         )
       )
 
@@ -221,31 +296,17 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       const wakes = delayed.get(queue) ?? new Set<() => void>()
       delayed.set(queue, wakes)
       let mayMiss = false
-      let clientId = ""
-      const reader: RedisLink.RedisLink = RedisLink.make(
-        { ...settings, commandTimeoutMillis: settings.commandTimeoutMillis + blockMillis },
-        "consumer",
-        {
-          prepare: () =>
-            reader.command("client", ["ID"], 0, (_, reply) => {
-              clientId = typeof reply === "number" ? String(reply) : ""
-            }),
-          up: () => {},
-          down: () => {
-            mayMiss = true
-            clientId = ""
-          },
-          mayReconnect: () => true,
-          gaveUp: () => {}
-        }
-      )
+      const reader = keeper.reader(queue, () => {
+        mayMiss = true
+      })
       yield* Effect.addFinalizer(() => reader.close)
       yield* reader.start
 
+      /** True if the group was not there. */
       const join = Effect.catchIf(
-        Effect.asVoid(asking("xgroup", ["CREATE", stream, group, "0", "MKSTREAM"])),
-        ({ detail }) => detail.startsWith("BUSYGROUP"),
-        () => Effect.void
+        Effect.as(asking(queue, "xgroup", ["CREATE", stream, group, "0", "MKSTREAM"]), true),
+        ({ detail }: TransportError) => detail.startsWith("BUSYGROUP"),
+        () => Effect.succeed(false)
       )
       yield* join
 
@@ -266,10 +327,10 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       const readNew = (max: number) =>
         Effect.callback<ReadonlyArray<Entry>, TransportError>((resume) => {
           let isWanted = true
-          reader.bytesWhenUp(
+          const block = String(RedisKeeper.blockMillis)
+          reader.wait(
             "xreadgroup",
-            ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", String(blockMillis), "STREAMS", stream, ">"],
-            0,
+            ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", block, "STREAMS", stream, ">"],
             (error, reply) => {
               const entries = error === undefined ? redisReplies.read(reply) : []
               if (!isWanted) return giveBack(entries)
@@ -278,8 +339,8 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
           )
           return Effect.sync(() => {
             isWanted = false
-            // It waits for nothing any more. Who may not say so waits for its end.
-            if (clientId !== "") link.commandWhenUp("client", ["UNBLOCK", clientId], 0, () => {})
+            // It waits for nothing any more.
+            reader.unblock()
           })
         })
 
@@ -317,15 +378,16 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
         read: (max) =>
           Effect.catchIf(
             read(max),
-            // The stream or its group has been deleted, or Redis has lost its data.
+            // The stream or its group has been deleted, or Redis has lost its data; or they are kept by another master now.
             ({ detail }) => detail.startsWith("NOGROUP") || detail.startsWith("UNBLOCKED"),
             (error) =>
-              Effect.andThen(
-                join,
+              Effect.flatMap(join, (wasGone) =>
                 Effect.as(
-                  Effect.logWarning(
-                    `fiberbus: the group ${group} of ${stream} was gone and has been made again, what was there is lost: ${error.detail}`
-                  ),
+                  wasGone
+                    ? Effect.logWarning(
+                        `fiberbus: the group ${group} of ${stream} was gone and has been made again, what was there is lost: ${error.detail}`
+                      )
+                    : Effect.void,
                   []
                 )
               )
@@ -383,7 +445,7 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       limit: number
     ): Effect.Effect<ReadonlyArray<DeadLetter>, TransportError> =>
       Effect.map(
-        asking("xrange", [
+        asking(queue, "xrange", [
           `${queue}.dead`,
           from,
           from.startsWith("(") || from === "-" ? "+" : from,
@@ -395,10 +457,11 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
 
     return {
       name: settings.name,
-      capabilities: { kept: "broker", publishes: true, maxFrameBytes: settings.maxFrameBytes },
+      capabilities: { kept: "broker", publishes, maxFrameBytes: settings.maxFrameBytes },
       append: (queue, { delayMillis, frame, id, key }, done) => {
         const bytes = Buffer.byteLength(frame)
-        if (link.bytesInFlight() + appends.bytes + bytes > settings.maxBytesInFlight) return done(overloaded, undefined)
+        if (keeper.bytesInFlight(queue) + appends.bytes + bytes > settings.maxBytesInFlight)
+          return done(overloaded, undefined)
         const isDelayed = delayMillis > 0
         appends.add(
           queue,
@@ -407,14 +470,14 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
         )
       },
       state: (queue, id, done) =>
-        link.commandWhenUp("get", [`${queue}.id:${id}`], 0, (error, reply) => {
+        keeper.send(queue, "get", [`${queue}.id:${id}`], 0, (error, reply) => {
           if (error !== undefined) return done(renamed(error, `look for a result in ${queue}`), undefined)
           if (typeof reply !== "string") return done(undefined, { _tag: "Unknown" })
           done(undefined, reply === "w" ? { _tag: "Waiting" } : { _tag: "Done", frame: reply.slice(1) })
         }),
       publish: (topic, { channel, frame, id, keepMillis }, done) => {
         const bytes = Buffer.byteLength(frame)
-        if (link.bytesInFlight() + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
+        if (keeper.bytesInFlight(topic) + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
         const words = [id, frame, String(Math.ceil(keepMillis)), String(settings.maxLength), channel]
         run("publish", topic, words, bytes, (error, reply) => {
           if (error !== undefined) return done(error, 0)
@@ -434,14 +497,14 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
             : letters(queue, after === undefined ? "-" : `(${after}`, limit),
         find: (queue, letter) =>
           isLetter(letter) ? Effect.map(letters(queue, letter, 1), ([found]) => found) : Effect.succeed(undefined),
-        size: (queue) => Effect.map(asking("xlen", [`${queue}.dead`]), Number),
+        size: (queue) => Effect.map(asking(queue, "xlen", [`${queue}.dead`]), Number),
         replay: (queue, letter) =>
           isLetter(letter)
             ? Effect.map(running("replay", queue, [letter]), (reply) => reply === 1)
             : Effect.succeed(false),
         discard: (queue, letter) =>
           isLetter(letter)
-            ? Effect.map(asking("xdel", [`${queue}.dead`, letter]), (reply) => reply === 1)
+            ? Effect.map(asking(queue, "xdel", [`${queue}.dead`, letter]), (reply) => reply === 1)
             : Effect.succeed(false)
       }
     }
@@ -519,3 +582,17 @@ export const layerConfig = (
   options: Config.Config<Options> = RedisPubSub.environment
 ): Layer.Layer<Durable | Transport, TransportError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(options, (options) => layer(options)))
+
+/** Messages that are kept in a Redis Cluster, and nothing else: beside another transport. @see {@link makeCluster} */
+export const layerClusterDurable = (options: ClusterOptions): Layer.Layer<Durable, TransportError> =>
+  Layer.effect(Durable, makeCluster(options))
+
+/** Messages that are kept, and all other traffic, over one Redis Cluster: `RedisCluster` besides. */
+export const layerCluster = (options: ClusterOptions): Layer.Layer<Durable | Transport, TransportError> =>
+  Layer.merge(RedisCluster.layer(options), layerClusterDurable(options))
+
+/** The same with options that are read when the Layer is built, by default from the environment as `RedisCluster` does. */
+export const layerClusterConfig = (
+  options: Config.Config<ClusterOptions> = RedisCluster.environment
+): Layer.Layer<Durable | Transport, TransportError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(options, (options) => layerCluster(options)))

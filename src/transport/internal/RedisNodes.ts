@@ -39,6 +39,8 @@ export interface Owner {
   readonly added: (node: Node) => void
   /** It has none any more; its connection is being closed. */
   readonly removed: (node: Node) => void
+  /** A new connection: give the first commands, as in `RedisLink`. */
+  readonly prepare?: (node: Node) => void
   /** Slots have other masters now. */
   readonly changed: () => void
   readonly up: (node: Node) => void
@@ -61,7 +63,7 @@ export interface RedisNodes {
   /**
    * Sends a command to the master of a slot. `bytes` count against `maxBytesInFlight` of that connection, above which it ends with kind
    * `Overloaded`. While there is no connection it waits as `whileDown` says. What may not wait ends at
-   * once then, so that it is not executed by the next master.
+   * once then, so that it is not executed by the next master. `asBytes`: the texts of its reply are bytes as they came.
    */
   readonly send: (
     slot: number,
@@ -69,7 +71,8 @@ export interface RedisNodes {
     args: ReadonlyArray<string>,
     bytes: number,
     done: Done,
-    mayWait?: boolean
+    mayWait?: boolean,
+    asBytes?: boolean
   ) => void
   /** Learns from an error reply of a node where a slot is. True if that was a MOVED. */
   readonly learn: (text: string, node: Node) => boolean
@@ -133,11 +136,13 @@ export const make = (
       unproven: [],
       mayAsk: () => node.asks,
       link: RedisLink.make(own, "cluster", {
-        prepare: () =>
+        prepare: () => {
           node.link.command("info", ["replication"], 0, (_error, reply) => {
             node.asks = typeof reply === "string"
             if (node.asks && isReplica(reply)) refresh(node)
-          }),
+          })
+          owner.prepare?.(node)
+        },
         up: () => {
           owner.up(node)
           routing.release()
