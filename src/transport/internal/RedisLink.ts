@@ -3,7 +3,7 @@
  *
  * ioredis is trusted with the protocol only. Each attempt gets a client of its own that never reconnects, resends or
  * resubscribes, and no promise of it is awaited: commands stand in a queue of ours until their reply, their deadline or
- * the end of the connection, whichever is first. PUBLISH, and messages of channels, pass it by: see {@link RespReader}.
+ * the end of the connection, whichever is first. PUBLISH, and messages of channels, pass it by: see {@link DirectPublish}.
  *
  * All timers here are Node's and not Effect's `Clock`: they guard a real socket, which TestClock cannot move, and they
  * end with the link.
@@ -12,7 +12,7 @@ import { performance } from "node:perf_hooks"
 import * as Effect from "effect/Effect"
 import { Redis } from "ioredis"
 import { type Frame, type Sent, TransportError } from "../Transport.ts"
-import { RespReader } from "./RespReader.ts"
+import * as DirectPublish from "./DirectPublish.ts"
 import * as redisError from "./redisError.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
@@ -74,10 +74,6 @@ export interface RedisLink {
   readonly close: Effect.Effect<void>
 }
 
-/** Characters of one turn that are written at once, without waiting for its end. */
-const maxOut = 65_536
-/** Writes above this size are not held back for others of the same turn: copying costs more than the system call. */
-const directBytes = 16_384
 /** A link is asked for a sign of life by PING after one command timeout of silence, and is dead after so many. */
 const deadTimeouts = 3
 /** A link that has been up for this long starts again with short waits when it is lost. */
@@ -121,20 +117,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   let inFlight = 0
   let signs = 0
 
-  let corked: Redis["stream"] | undefined
-  let flushing = false
-
   // Outstanding are first what we wrote, then what ioredis did: a PUBLISH that finds any of the latter goes the same way.
-  let reader: RespReader | undefined
+  let direct: DirectPublish.DirectPublish | undefined
   let ours = 0
   let theirs = 0
-  // What we shall write at the end of this turn.
-  let out = ""
-  let isAscii = true
-  let outAt = 0
-  let lastChannel: string | undefined
-  let lastIsAscii = true
-  let lastHead = ""
 
   const connectOperation = `connect to ${settings.name}`
   const place = (operation: string, sent: TransportError["sent"], command?: { name: string; subject: string }) => ({
@@ -182,7 +168,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     })
     // Before the first byte has been read.
     candidate.on("connect", () => {
-      if (current()) reader = intercept(candidate)
+      if (current()) direct = publishing(candidate)
     })
     candidate.on("ready", () => {
       if (!current()) return
@@ -209,24 +195,15 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     })
   }
 
-  // Puts the reader before ioredis' own, which then sees the rest. If ioredis comes to look different, all goes its way.
-  const intercept = (connected: Redis): RespReader | undefined => {
-    const { stream } = connected
-    const [listener, ...others] = stream.listeners("data") as Array<(bytes: Buffer) => void>
-    if (listener === undefined || others.length > 0) return undefined
-    const made = new RespReader({
+  const publishing = (connected: Redis) =>
+    DirectPublish.make(connected.stream, {
       isOurs: () => ours > 0 && client === connected,
       answered: (receivers, error) => {
         ours--
         settle(queue[head]!, error === undefined ? undefined : refused(error), receivers)
       },
-      message: owner.message,
-      other: (bytes) => listener.call(stream, bytes)
+      message: owner.message
     })
-    stream.on("data", (bytes: Buffer) => made.read(bytes))
-    stream.removeListener("data", listener)
-    return made
-  }
 
   const closedByServer = () =>
     redisError.fromUnknown(new Error("the server closed the connection"), place(connectOperation, "no"))
@@ -324,11 +301,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     head = 0
     expired = 0
     inFlight = 0
-    corked = undefined
-    reader = undefined
+    direct?.drop()
+    direct = undefined
     ours = 0
     theirs = 0
-    out = ""
     for (let i = from; i < orphans.length; i++) {
       const command = orphans[i]!
       const { state } = command
@@ -368,16 +344,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       state: "waiting",
       done
     }
-    if (out !== "") writeOut(connected.stream)
+    direct?.theirs()
     queue.push(command)
     inFlight += bytes
     theirs++
-    const { stream } = connected
-    if (corked !== stream) {
-      corked = stream
-      stream.cork()
-      flushSoon()
-    }
     const answered = (error: Error | null | undefined, reply: unknown) => {
       if (client === connected) theirs--
       if (command.state === "settled") return
@@ -390,44 +360,30 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }
     if (asBytes) connected.callBuffer(commandName, args as Array<string>, answered)
     else connected.call(commandName, args as Array<string>, answered)
-    if (bytes > directBytes) flush()
+    if (bytes > DirectPublish.directBytes) direct?.flush()
   }
 
   const publish = (channel: string, frame: string, bytes: number, done: Sent) => {
     const connected = client
     if (phase !== "up" || connected === undefined) return refuse(channel, done)
-    if (reader === undefined || theirs > 0) {
+    if (direct?.isReading !== true || theirs > 0) {
       return write("publish", [channel, frame], bytes, false, (error, reply) =>
         done(error, typeof reply === "number" ? reply : 0)
       )
     }
-    const { stream } = connected
-    if (connected.status !== "ready" || !stream.writable) return refuse(channel, done)
-    if (out === "") {
-      outAt = performance.now()
-      isAscii = true
-      flushSoon()
-    }
-    if (channel !== lastChannel) {
-      const length = Buffer.byteLength(channel)
-      lastChannel = channel
-      lastIsAscii = length === channel.length
-      lastHead = `*3\r\n$7\r\npublish\r\n$${length}\r\n${channel}\r\n$`
-    }
-    if (bytes !== frame.length || !lastIsAscii) isAscii = false
-    out += `${lastHead}${bytes}\r\n${frame}\r\n`
+    if (connected.status !== "ready" || !connected.stream.writable) return refuse(channel, done)
+    const at = direct.publish(channel, frame, bytes)
     queue.push({
       name: "publish",
       subject: channel,
       bytes,
-      at: outAt,
+      at,
       heartbeat: false,
       state: "waiting",
       done: done as Done
     })
     ours++
     inFlight += bytes
-    if (bytes > directBytes || out.length > maxOut) writeOut(stream)
   }
 
   const refuse = (channel: string, done: Sent) => {
@@ -436,30 +392,6 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     } catch (defect) {
       owner.threw?.(channel, defect)
     }
-  }
-
-  const writeOut = (stream: Redis["stream"]) => {
-    const text = out
-    out = ""
-    stream.write(text, isAscii ? "latin1" : "utf8")
-  }
-
-  const flushSoon = () => {
-    if (flushing) return
-    flushing = true
-    process.nextTick(flushLater)
-  }
-
-  const flush = () => {
-    if (out !== "" && client !== undefined) writeOut(client.stream)
-    const stream = corked
-    corked = undefined
-    stream?.uncork()
-  }
-
-  const flushLater = () => {
-    flushing = false
-    flush()
   }
 
   // What is told may be a stranger: the others of this turn have nothing to do with what it does.
@@ -623,7 +555,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       closing = true
       // One that has given up goes on saying why.
       if (phase !== "closed") refusal = closed(settings.name, "no")
-      flush()
+      direct?.flush()
       const finish = () => {
         clearTimeout(timer)
         onIdle = undefined
