@@ -20,10 +20,13 @@ import { Gathering } from "./internal/Gathering.ts"
 import * as RedisClusterKeeper from "./internal/RedisClusterKeeper.ts"
 import * as RedisKeeper from "./internal/RedisKeeper.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
+import * as RedisNodes from "./internal/RedisNodes.ts"
+import { reader } from "./internal/readOptions.ts"
 import * as clusterOptions from "./internal/redisClusterOptions.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as library from "./internal/redisDurableLibrary.ts"
 import * as redisError from "./internal/redisError.ts"
+import * as redisGive from "./internal/redisGive.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
 import * as redisReplies from "./internal/redisReplies.ts"
@@ -39,6 +42,11 @@ export interface Options extends RedisPubSub.Options {
    * append fails with kind `Overloaded`, and nothing that is there is dropped.
    */
   readonly maxLength?: number | undefined
+  /**
+   * Replicas of its Redis that must have a message before it counts as kept (`WAIT`), for what is enqueued, called and published. Default 0: a
+   * failover may lose what was not copied yet. What they do not have in half of `commandTimeout` fails with kind `Unreachable`, sent: unknown.
+   */
+  readonly replicas?: number | undefined
   /** Fails the Layer where Redis does not keep what it should, in place of a warning. */
   readonly strict?: boolean | undefined
 }
@@ -46,12 +54,13 @@ export interface Options extends RedisPubSub.Options {
 /** What a consumer is told of its own deliveries after a lost connection, at most. */
 const maxOwn = 1_000
 
-/** Where some nodes of a Redis Cluster are and who we are there, and what may be kept; `maxLength` and `strict` as for one Redis. */
-export interface ClusterOptions extends RedisCluster.Options, Pick<Options, "maxLength" | "strict"> {}
+/** Where some nodes of a Redis Cluster are and who we are there, and what may be kept, as for one Redis. */
+export interface ClusterOptions extends RedisCluster.Options, Pick<Options, "maxLength" | "replicas" | "strict"> {}
 
 /** @see {@link make} */
 interface Kept extends redisOptions.Settings {
   readonly maxLength: number
+  readonly replicas: number
   readonly strict: boolean
 }
 
@@ -71,18 +80,50 @@ export const make = (options: Options = {}): Effect.Effect<Durable["Service"], T
   Effect.flatMap(RedisDefences, (defences) => {
     const settings = redisOptions.resolve(options, defences)
     if (settings instanceof TransportError) return Effect.fail(settings)
-    const kept: Kept = { ...settings, maxLength: options.maxLength ?? 0, strict: options.strict ?? false }
+    const kept = read.checked(() => keptOf(settings, options))
+    if (kept instanceof TransportError) return Effect.fail(kept)
     return FirstConnection.patiently(
       settings,
       Effect.suspend(() => connect(kept))
     )
   })
 
+const read = reader("RedisStreams")
+
+const keptOf = (
+  settings: redisOptions.Settings,
+  { maxLength, replicas, strict = false }: Pick<Options, "maxLength" | "replicas" | "strict">
+): Kept => ({
+  ...settings,
+  maxLength: maxLength ?? 0,
+  replicas: read.integer("replicas", replicas, 0, 100) ?? 0,
+  strict
+})
+
 const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportError, Scope.Scope> =>
   Effect.gen(function* () {
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "transport", settings.name))
+    const log = yield* logging(settings)
+    const { keeper, link } = yield* one(settings, "durable", log)
+    yield* inspect(settings, link)
+    if (settings.replicas === 0) return yield* keeping(settings, keeper, keeper, true)
+    // It is lost and found with the first one: one line for both is enough.
+    const confirming = yield* one(settings, "durable-confirmed", () => {}, confirmed(settings))
+    return yield* keeping(settings, keeper, confirming.keeper, true)
+  })
 
+type Log = (line: Effect.Effect<void>) => void
+
+const logging = ({ name }: Kept): Effect.Effect<Log> =>
+  Effect.map(Effect.context<never>(), (context) => {
+    const runFork = Effect.runForkWith(context)
+    return (line) => void runFork(Effect.annotateLogs(line, "transport", name))
+  })
+
+const confirmed = ({ commandTimeoutMillis, replicas }: Kept) =>
+  redisGive.confirmed(replicas, Math.ceil(commandTimeoutMillis / 2))
+
+const one = (settings: Kept, name: string, log: Log, give?: redisGive.Give) =>
+  Effect.gen(function* () {
     let refusedLibrary: TransportError | undefined
     const load = (done: () => void) =>
       loadLibrary(link, (error) => {
@@ -90,7 +131,7 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
         done()
       })
     let wasUp = false
-    const link: RedisLink.RedisLink = RedisLink.make(settings, "durable", {
+    const link: RedisLink.RedisLink = RedisLink.make(settings, name, {
       prepare: () => load(() => {}),
       up: () => {
         if (wasUp) log(Effect.logInfo(`fiberbus: messages are kept again at ${settings.name}`))
@@ -110,8 +151,7 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       (error) => Effect.flip(redisGreeting.explain(settings, error))
     )
     if (refusedLibrary !== undefined) return yield* withoutFunctions(refusedLibrary)
-    yield* inspect(settings, link)
-    return yield* keeping(settings, RedisKeeper.one(settings, link, load), true)
+    return { keeper: RedisKeeper.one(settings, link, load, give), link }
   })
 
 /**
@@ -124,10 +164,10 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
  */
 export const makeCluster = (options: ClusterOptions): Effect.Effect<Durable["Service"], TransportError, Scope.Scope> =>
   Effect.flatMap(RedisDefences, (defences) => {
-    const { maxLength = 0, strict = false, ...connection } = options
-    const resolved = clusterOptions.resolve(connection, defences)
+    const resolved = clusterOptions.resolve(options, defences)
     if (resolved instanceof TransportError) return Effect.fail(resolved)
-    const kept: Kept = { ...resolved.settings, maxLength, strict }
+    const kept = read.checked(() => keptOf(resolved.settings, options))
+    if (kept instanceof TransportError) return Effect.fail(kept)
     return FirstConnection.patiently(
       resolved.settings,
       Effect.suspend(() => connectCluster(resolved, kept))
@@ -136,15 +176,25 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Durable["Ser
 
 const connectCluster = (cluster: clusterOptions.Cluster, settings: Kept) =>
   Effect.gen(function* () {
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "transport", settings.name))
+    const log = yield* logging(settings)
+    const keeper = yield* many(cluster, log)
+    yield* Effect.forEach(keeper.masters(), ({ link, settings: { name } }) => inspect({ ...settings, name }, link), {
+      discard: true
+    })
+    const publishes = !cluster.sharded
+    if (settings.replicas === 0) return yield* keeping(settings, keeper, keeper, publishes)
+    return yield* keeping(settings, keeper, yield* many(cluster, () => {}, confirmed(settings)), publishes)
+  })
+
+const many = (cluster: clusterOptions.Cluster, log: Log, give?: redisGive.Give) =>
+  Effect.gen(function* () {
     let refusedLibrary: TransportError | undefined
     const lost = new Set<string>()
-    const keeper = yield* RedisClusterKeeper.make(cluster, {
+    const owner: RedisClusterKeeper.Owner = {
       load: (link, done) =>
         loadLibrary(link, (error) => {
-          // A replica, which a map that is a moment old may name, has them from its master.
-          refusedLibrary ??= error?.detail.startsWith("READONLY") ? undefined : error
+          // One that is a replica by now has them from its master.
+          if (error !== undefined && !RedisNodes.passing.has(error.kind)) refusedLibrary = error
           done()
         }),
       up: ({ address }) => {
@@ -157,27 +207,25 @@ const connectCluster = (cluster: clusterOptions.Cluster, settings: Kept) =>
       },
       removed: ({ address }) => lost.delete(address),
       gaveUp: (error) => log(Effect.logError(`fiberbus: the keeping of messages is given up: ${error.message}`))
-    })
+    }
+    const keeper = yield* RedisClusterKeeper.make(cluster, owner, give)
     if (refusedLibrary !== undefined) return yield* withoutFunctions(refusedLibrary)
-    yield* Effect.forEach(keeper.masters(), ({ link, settings: { name } }) => inspect({ ...settings, name }, link), {
-      discard: true
-    })
-    return yield* keeping(settings, keeper, !cluster.sharded)
+    return keeper
   })
 
 /** Gives one Redis the functions. */
 const loadLibrary = (link: Pick<RedisLink.RedisLink, "command">, done: (error: TransportError | undefined) => void) =>
   link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, done)
 
-/** What is the same wherever a queue is kept. */
+/** What is the same wherever a queue is kept. What is new goes to the keeper `entry`, which is `keeper` or has connections of its own. */
 const keeping = (
   settings: Kept,
   keeper: RedisKeeper.RedisKeeper,
+  entry: RedisKeeper.RedisKeeper,
   publishes: boolean
 ): Effect.Effect<Durable["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const threw = Thrown.make((line) => void runFork(Effect.annotateLogs(line, "transport", settings.name)))
+    const threw = Thrown.make(yield* logging(settings))
 
     const overloaded = new TransportError({
       kind: "Overloaded",
@@ -194,17 +242,18 @@ const keeping = (
       words: ReadonlyArray<string>,
       bytes: number,
       done: RedisLink.Done,
-      asBytes = false
+      asBytes = false,
+      by = keeper
     ) => {
-      const args = [library.named(operation), ...keeper.keysOf(queue), ...words]
-      const send = (done: RedisLink.Done) => keeper.send(queue, "fcall", args, bytes, done, asBytes)
+      const args = [library.named(operation), ...by.keysOf(queue), ...words]
+      const send = (done: RedisLink.Done) => by.send(queue, "fcall", args, bytes, done, asBytes)
       send((error, reply) => {
         if (error === undefined) return done(undefined, reply)
         // The master has become a replica: elsewhere there is another one.
-        if (error.detail.startsWith("READONLY")) keeper.demoted(queue, error)
+        if (error.detail.startsWith("READONLY")) by.demoted(queue, error)
         const named = renamed(error, `${operation} in ${queue}`)
         if (!error.detail.includes("Function not found")) return done(named, undefined)
-        keeper.load(queue, () =>
+        by.load(queue, () =>
           send((error, reply) =>
             done(error === undefined ? undefined : renamed(error, `${operation} in ${queue}`), reply)
           )
@@ -219,11 +268,12 @@ const keeping = (
       common: ReadonlyArray<string>,
       asked: ReadonlyArray<A>,
       bytes: number,
-      tell: (asked: A, error: TransportError | undefined, outcome: string | undefined) => void
+      tell: (asked: A, error: TransportError | undefined, outcome: string | undefined) => void,
+      by = keeper
     ) => {
       const words = [...common]
       for (const one of asked) words.push(...one.words)
-      run(operation, queue, words, bytes, (error, reply) => {
+      const done: RedisLink.Done = (error, reply) => {
         for (let i = 0; i < asked.length; i++) {
           const outcome = Array.isArray(reply) ? String(reply[i]) : undefined
           try {
@@ -233,7 +283,8 @@ const keeping = (
             threw(queue, defect)
           }
         }
-      })
+      }
+      run(operation, queue, words, bytes, done, false, by)
     }
     const refusedOne = (text: string, operation: string) => {
       const { scrub, tls, user } = settings
@@ -241,20 +292,28 @@ const keeping = (
     }
     const appends = new Gathering<Asked<Parameters<Durable["Service"]["append"]>[2]> & { readonly isDelayed: boolean }>(
       (queue, asked, bytes) =>
-        runAll("append", queue, [String(settings.maxLength)], asked, bytes, ({ done, isDelayed }, error, outcome) => {
-          if (error !== undefined) return done(error, undefined)
-          if (isDelayed) wake(queue)
-          switch (outcome?.[0]) {
-            case "f":
-              return done(full(queue, settings.maxLength), undefined)
-            case "w":
-              return done(undefined, { _tag: "Waiting" })
-            case "r":
-              return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
-            default:
-              done(undefined, { _tag: "Added" })
-          }
-        })
+        runAll(
+          "append",
+          queue,
+          [String(settings.maxLength)],
+          asked,
+          bytes,
+          ({ done, isDelayed }, error, outcome) => {
+            if (error !== undefined) return done(error, undefined)
+            if (isDelayed) wake(queue)
+            switch (outcome?.[0]) {
+              case "f":
+                return done(full(queue, settings.maxLength), undefined)
+              case "w":
+                return done(undefined, { _tag: "Waiting" })
+              case "r":
+                return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
+              default:
+                done(undefined, { _tag: "Added" })
+            }
+          },
+          entry
+        )
     )
     yield* Effect.addFinalizer(() => Effect.sync(() => appends.flush()))
 
@@ -460,7 +519,7 @@ const keeping = (
       capabilities: { kept: "broker", publishes, maxFrameBytes: settings.maxFrameBytes },
       append: (queue, { delayMillis, frame, id, key }, done) => {
         const bytes = Buffer.byteLength(frame)
-        if (keeper.bytesInFlight(queue) + appends.bytes + bytes > settings.maxBytesInFlight)
+        if (entry.bytesInFlight(queue) + appends.bytes + bytes > settings.maxBytesInFlight)
           return done(overloaded, undefined)
         const isDelayed = delayMillis > 0
         appends.add(
@@ -477,14 +536,15 @@ const keeping = (
         }),
       publish: (topic, { channel, frame, id, keepMillis }, done) => {
         const bytes = Buffer.byteLength(frame)
-        if (keeper.bytesInFlight(topic) + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
+        if (entry.bytesInFlight(topic) + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
         const words = [id, frame, String(Math.ceil(keepMillis)), String(settings.maxLength), channel]
-        run("publish", topic, words, bytes, (error, reply) => {
+        const published: RedisLink.Done = (error, reply) => {
           if (error !== undefined) return done(error, 0)
           const [tag, value] = reply as [string, unknown]
           if (tag === "Full") done(full(String(value), settings.maxLength), 0)
           else done(undefined, Number(value))
-        })
+        }
+        run("publish", topic, words, bytes, published, false, entry)
       },
       subscribe: (topic, queue, from) =>
         Effect.asVoid(running("subscribe", topic, [queue, from === "beginning" ? "1" : "0"])),

@@ -15,6 +15,7 @@ import * as RedisRouting from "./RedisRouting.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
 import type * as clusterOptions from "./redisClusterOptions.ts"
 import * as ClusterStart from "./redisClusterStart.ts"
+import type { Give } from "./redisGive.ts"
 import type { Settings } from "./redisOptions.ts"
 
 /** @see {@link make} */
@@ -41,7 +42,8 @@ const maxHeld = 1_000
 /** Connects to all masters, and disconnects when the Scope closes. */
 export const make = (
   { at, seeds, settings }: clusterOptions.Cluster,
-  owner: Owner
+  owner: Owner,
+  give?: Give
 ): Effect.Effect<RedisClusterKeeper, TransportError, Scope.Scope> =>
   Effect.gen(function* () {
     const starting = ClusterStart.make()
@@ -74,7 +76,8 @@ export const make = (
           Effect.runFork(nodes.close(error))
         },
         isLooking: isMissing
-      }
+      },
+      give
     )
     yield* Effect.addFinalizer(() => nodes.close(undefined))
     yield* nodes.start

@@ -2,6 +2,7 @@
 import type * as Effect from "effect/Effect"
 import type { TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
+import { type Give, plainly } from "./redisGive.ts"
 import type { Settings } from "./redisOptions.ts"
 
 /** @see the file's first line */
@@ -100,9 +101,13 @@ export const reader = (
 }
 
 /** The keeper that is one Redis, over a connection of its owner's. `load` gives it the functions. */
-export const one = (settings: Settings, link: RedisLink.RedisLink, load: (done: () => void) => void): RedisKeeper => ({
-  send: (_queue, name, args, bytes, done, asBytes = false) =>
-    asBytes ? link.bytesWhenUp(name, args, bytes, done) : link.commandWhenUp(name, args, bytes, done),
+export const one = (
+  settings: Settings,
+  link: RedisLink.RedisLink,
+  load: (done: () => void) => void,
+  give: Give = plainly
+): RedisKeeper => ({
+  send: (_queue, name, args, bytes, done, asBytes = false) => give(link, name, args, bytes, done, asBytes),
   keysOf: (queue) => ["1", `${queue}.requests`],
   load: (_queue, done) => load(done),
   demoted: (_queue, error) => link.rebuild(error),

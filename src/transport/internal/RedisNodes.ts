@@ -15,6 +15,7 @@ import { TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import * as RedisRouting from "./RedisRouting.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
+import type { Give } from "./redisGive.ts"
 import * as redisGreeting from "./redisGreeting.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
@@ -104,12 +105,13 @@ interface Master extends Node {
   unproven: Array<Verdict>
 }
 
-/** Knows nobody before `start`. `at` gives the settings for an address. */
+/** Knows nobody before `start`. `at` gives the settings for an address, `how` a command is given to a connection. */
 export const make = (
   settings: Settings,
   seeds: ReadonlyArray<ClusterMap.Address>,
   at: (address: ClusterMap.Address) => Settings | TransportError,
-  owner: Owner
+  owner: Owner,
+  how?: Give
 ): RedisNodes => {
   const known = new Map<string, Master>()
   const map: Array<Master | undefined> = new Array(KeySlot.slots).fill(undefined)
@@ -357,16 +359,20 @@ export const make = (
     return true
   }
 
-  const routing = RedisRouting.make(settings, {
-    ownerOf: (slot) => map[slot],
-    forAsking: (address) => {
-      const node = nodeAt(address)
-      if (node !== undefined) node.askedAt = performance.now()
-      return node
+  const routing = RedisRouting.make(
+    settings,
+    {
+      ownerOf: (slot) => map[slot],
+      forAsking: (address) => {
+        const node = nodeAt(address)
+        if (node !== undefined) node.askedAt = performance.now()
+        return node
+      },
+      learn,
+      refresh
     },
-    learn,
-    refresh
-  })
+    how
+  )
 
   return {
     start: Effect.gen(function* () {

@@ -11,6 +11,7 @@ import { TransportError } from "../Transport.ts"
 import type * as RedisLink from "./RedisLink.ts"
 import type { Done, Node, RedisNodes } from "./RedisNodes.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
+import { type Give, plainly } from "./redisGive.ts"
 import type { Settings } from "./redisOptions.ts"
 
 /** What is known of the masters. */
@@ -64,7 +65,7 @@ interface Flight {
 }
 
 /** Nothing is on its way. */
-export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
+export const make = (settings: Settings, nodes: Nodes, give: Give = plainly): RedisRouting => {
   const flights = new Map<number, Flight>()
   let held: Array<Parcel> = []
   /** Their slots: what comes later waits behind them. */
@@ -93,14 +94,14 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     const present = flight ?? { node, count: 0, redirected: [], behind: [] }
     if (flight === undefined) flights.set(parcel.slot, present)
     present.count++
-    give(node, parcel, (failure, reply) => {
+    hand(node, parcel, (failure, reply) => {
       answered(parcel, present, failure, reply)
       if (--present.count === 0) land(parcel.slot, present)
     })
   }
 
-  const give = ({ link }: Node, { args, asBytes, bytes, name }: Parcel, done: RedisLink.Done) =>
-    asBytes ? link.bytesWhenUp(name, args, bytes, done) : link.commandWhenUp(name, args, bytes, done)
+  const hand = ({ link }: Node, { args, asBytes, bytes, name }: Parcel, done: RedisLink.Done) =>
+    give(link, name, args, bytes, done, asBytes)
 
   const overloaded = (node: Node) =>
     error(
@@ -154,7 +155,7 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     // Once it is there, the old master is asked again.
     if (node === undefined || !node.link.isUp()) return hold(parcel, node)
     node.link.commandWhenUp("asking", [], 0, () => {})
-    give(node, parcel, (failure, reply) =>
+    hand(node, parcel, (failure, reply) =>
       failure !== undefined && isResting(failure.detail)
         ? rest(parcel, node, failure)
         : parcel.done(failure, reply, node)
