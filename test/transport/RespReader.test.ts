@@ -13,40 +13,41 @@ const message = (channel: string, payload: string | Buffer, type = ">") => {
 }
 
 interface Options {
-  /** Replies that are its own, after so many frames of others. */
-  readonly ours?: number
-  readonly behind?: number
+  /** Places among the replies; `number`: those of numbers, as PUBLISH has them. */
+  readonly ours?: ReadonlyArray<number> | "all"
+  readonly number?: ReadonlyArray<number>
   readonly listens?: boolean
 }
 
 /** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. */
-const read = (chunks: ReadonlyArray<Buffer>, options: Options = {}) => {
-  let ours = options.ours ?? 0
-  let behind = options.behind ?? 0
+const read = (chunks: ReadonlyArray<Buffer>, { listens, number = [], ours = number }: Options = {}) => {
+  let place = 0
   const seen: Array<string> = []
   const frames: Array<string | Uint8Array> = []
   const replies: Array<unknown> = []
   const reader = new RespReader({
-    isOurs: () => behind === 0 && ours > 0,
+    isOurs: () => ours === "all" || ours.includes(place),
+    isNumber: () => number.includes(place),
     answered: (reply, error) => {
-      ours--
+      place++
       replies.push(reply)
       seen.push(error === undefined ? `answered ${shown(reply)}` : `refused ${error}`)
     },
     message:
-      options.listens === false
+      listens === false
         ? undefined
         : (channel, frame, bytes) => {
             assert.strictEqual(Buffer.byteLength(Buffer.from(frame)), bytes)
             frames.push(frame)
             seen.push(`message ${channel} ${Buffer.from(frame).toString("base64")}`)
           },
-    other: (bytes) => {
-      behind = Math.max(0, behind - 1)
+    other: (bytes, isReply) => {
+      if (isReply) place++
       const text = bytes.toString("latin1")
       if (seen.at(-1)?.startsWith("other ")) seen[seen.length - 1] += text
       else seen.push(`other ${text}`)
-    }
+    },
+    lost: () => seen.push("lost")
   })
   for (const chunk of chunks) reader.read(Buffer.from(chunk))
   return { frames, replies, seen }
@@ -103,7 +104,7 @@ const kinds: ReadonlyArray<readonly [string, unknown]> = [
 
 describe("RespReader", () => {
   it("reads messages, its own replies, and hands on the rest as whole frames", () => {
-    const { frames, seen } = read([everything], { ours: 3, behind: 2 })
+    const { frames, seen } = read([everything], { number: [2, 3, 4] })
     assert.deepStrictEqual(seen.slice(0, 4), [
       "other +OK\r\n%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n",
       "answered 1",
@@ -129,13 +130,12 @@ describe("RespReader", () => {
       Effect.sync(() => {
         const cuts = [0, ...[...places].sort((a, b) => a - b), everything.length]
         const chunks = cuts.slice(1).map((cut, i) => everything.subarray(cuts[i], cut))
-        const options = { ours: 3, behind: 2 }
-        assert.deepStrictEqual(read(chunks, options).seen, read([everything], options).seen)
+        assert.deepStrictEqual(read(chunks, { number: [2, 3, 4] }).seen, read([everything], { number: [2, 3, 4] }).seen)
       })
   )
 
   it("reads replies of any kind", () => {
-    const { replies, seen } = read([Buffer.from(kinds.map(([reply]) => reply).join(""))], { ours: kinds.length })
+    const { replies, seen } = read([Buffer.from(kinds.map(([reply]) => reply).join(""))], { ours: "all" })
     assert.deepStrictEqual(
       replies,
       kinds.map(([, value]) => value)
@@ -144,7 +144,7 @@ describe("RespReader", () => {
   })
 
   it("takes an error for one in either form", () => {
-    const { seen } = read([Buffer.from("-NOPERM no rights\r\n!8\r\nERR a\r\nb\r\n:1\r\n")], { ours: 3 })
+    const { seen } = read([Buffer.from("-NOPERM no rights\r\n!8\r\nERR a\r\nb\r\n:1\r\n")], { ours: "all" })
     assert.deepStrictEqual(seen, ["refused NOPERM no rights", "refused ERR a\r\nb", "answered 1"])
   })
 
@@ -156,15 +156,15 @@ describe("RespReader", () => {
         const bytes = Buffer.from(`${kinds.map(([reply]) => reply).join("")}$4\r\nzwö\r\n+OK\r\n`)
         const cuts = [0, ...[...places].sort((a, b) => a - b).filter((place) => place < bytes.length), bytes.length]
         const chunks = cuts.slice(1).map((cut, i) => bytes.subarray(cuts[i], cut))
-        const options = { ours: kinds.length + 1 }
+        const options = { ours: kinds.map((_, i) => i) }
         assert.deepStrictEqual(read(chunks, options).seen, read([bytes], options).seen)
       })
   )
 
   it("gives the texts of a reply as text for plain ASCII, and as bytes for what is not", () => {
-    const plain = read([Buffer.from("*2\r\n$3\r\none\r\n$3\r\ntwo\r\n")], { ours: 1 })
+    const plain = read([Buffer.from("*2\r\n$3\r\none\r\n$3\r\ntwo\r\n")], { ours: "all" })
     assert.deepStrictEqual(plain.replies, [["one", "two"]])
-    const other = read([Buffer.from("*2\r\n$3\r\none\r\n$4\r\nzwö\r\n")], { ours: 1 })
+    const other = read([Buffer.from("*2\r\n$3\r\none\r\n$4\r\nzwö\r\n")], { ours: "all" })
     assert.deepStrictEqual(other.replies, [[Buffer.from("one"), Buffer.from("zwö")]])
   })
 
@@ -174,7 +174,7 @@ describe("RespReader", () => {
       message("users", "hi"),
       Buffer.from(":1\r\n")
     ])
-    assert.deepStrictEqual(read([bytes], { ours: 1 }).seen, [
+    assert.deepStrictEqual(read([bytes], { ours: "all" }).seen, [
       "other >2\r\n$10\r\ninvalidate\r\n_\r\n",
       `message users ${base64("hi")}`,
       "answered 1"
@@ -184,11 +184,10 @@ describe("RespReader", () => {
   it("finds the same byte by byte", () => {
     const short = everything.subarray(0, everything.length - 71_000)
     const chunks = Array.from(short, (byte) => Buffer.from([byte]))
-    const options = { ours: 3, behind: 2 }
-    assert.deepStrictEqual(read(chunks, options).seen, read([short], options).seen)
+    assert.deepStrictEqual(read(chunks, { number: [2, 3, 4] }).seen, read([short], { number: [2, 3, 4] }).seen)
     const replies = Array.from(Buffer.from(kinds.map(([reply]) => reply).join("")), (byte) => Buffer.from([byte]))
     assert.deepStrictEqual(
-      read(replies, { ours: kinds.length }).replies,
+      read(replies, { ours: "all" }).replies,
       kinds.map(([, value]) => value)
     )
   })
@@ -207,7 +206,7 @@ describe("RespReader", () => {
         const chunks = Array.from({ length: Math.ceil(reply.length / 100) }, (_, i) =>
           reply.subarray(i * 100, i * 100 + 100)
         )
-        assert.deepStrictEqual(read([...chunks, message("users", "hi")], { ours }).seen, [
+        assert.deepStrictEqual(read([...chunks, message("users", "hi")], { ours: ours === 1 ? "all" : [] }).seen, [
           ours === 1
             ? `answered ${JSON.stringify(Array(items).fill(["a", "b"]))}`
             : `other ${reply.toString("latin1")}`,
@@ -228,6 +227,32 @@ describe("RespReader", () => {
     assert.deepStrictEqual(other.seen, [`message a ${base64("one")}`, `message b ${base64("zwö")}`])
   })
 
+  for (const foreign of ["+OK\r\n", "$-1\r\n", "$100000000\r\n", "*0\r\n", "_\r\n", ":-1\r\n"]) {
+    it(`understands nothing any more after ${JSON.stringify(foreign)} where PUBLISH should be answered`, () => {
+      const { seen } = read([Buffer.from(`:1\r\n${foreign}:2\r\n`), Buffer.from(":3\r\n")], { number: [0, 1, 2, 3] })
+      assert.deepStrictEqual(seen, ["answered 1", "lost", `other ${foreign}:2\r\n:3\r\n`])
+    })
+  }
+
+  it("tells replies from what RESP3 pushes", () => {
+    const replies: Array<string> = []
+    const reader = new RespReader({
+      isOurs: () => false,
+      isNumber: () => false,
+      answered: () => {},
+      message: () => {},
+      other: (bytes, isReply) => {
+        if (isReply) replies.push(bytes.toString())
+      },
+      lost: () => {}
+    })
+    const push = ">2\r\n+invalidate\r\n*1\r\n+key\r\n"
+    reader.read(
+      Buffer.concat([Buffer.from(`+a\r\n${push}*1\r\n:1\r\n`), message("users", "hi"), Buffer.from(":2\r\n")])
+    )
+    assert.deepStrictEqual(replies, ["+a\r\n", "*1\r\n:1\r\n", ":2\r\n"])
+  })
+
   it("leaves replies alone that are not its own, and messages that nobody has asked for", () => {
     const bytes = Buffer.concat([Buffer.from(":1\r\n-ERR x\r\n"), message("users", "hi")])
     assert.deepStrictEqual(read([bytes], { listens: false }).seen, [`other ${bytes.toString("latin1")}`])
@@ -246,9 +271,9 @@ describe("RespReader", () => {
   ]) {
     it(`hands on ${JSON.stringify(foreign.slice(0, 24))} as it came, and everything after it`, () => {
       const chunks = [Buffer.concat([Buffer.from(":1\r\n"), Buffer.from(foreign)]), Buffer.from(":2\r\n+OK\r\n")]
-      const { seen } = read(chunks, { ours: foreign.startsWith(":") ? 2 : 1 })
+      const { seen } = read(chunks, { ours: foreign.startsWith(":") ? [0, 1] : [0] })
       assert.strictEqual(seen[0], "answered 1")
-      assert.strictEqual(seen.slice(1).join(""), `other ${foreign}:2\r\n+OK\r\n`)
+      assert.deepStrictEqual(seen.slice(1), ["lost", `other ${foreign}:2\r\n+OK\r\n`])
     })
   }
 })

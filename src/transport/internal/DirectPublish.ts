@@ -8,10 +8,16 @@ import { performance } from "node:perf_hooks"
 import type { Duplex } from "node:stream"
 import { type Reading, RespReader } from "./RespReader.ts"
 
+/** What the reader of one connection needs to know and finds out. */
+export interface Answers extends Pick<Reading, "isOurs" | "isNumber" | "answered" | "message" | "lost"> {
+  /** A reply goes to ioredis. */
+  readonly handedOn: (reply: Buffer) => void
+}
+
 /** @see {@link make} */
 export interface DirectPublish {
-  /** Whether answers are read here. Where they are not, ioredis has to write as well. */
-  readonly isReading: boolean
+  /** Whether answers are read here. Where they are not, ioredis has to write. */
+  readonly canPublish: () => boolean
   /** Writes one of so many bytes, at the latest at the end of this turn. Returns when the turn began to write (`performance.now`). */
   readonly publish: (channel: string, frame: string, bytes: number) => number
   /** The same with any command whose reply is to be read here; `bytes` are those of its largest part. */
@@ -20,6 +26,8 @@ export interface DirectPublish {
   readonly theirs: () => void
   /** Writes now. */
   readonly flush: () => void
+  /** Takes no more: ioredis has to write from now on. */
+  readonly stop: () => void
   /** Writes nothing any more: the connection is lost. */
   readonly drop: () => void
 }
@@ -30,8 +38,26 @@ const maxOut = 65_536
 export const directBytes = 16_384
 
 /** For a connection from which no byte has been read yet. */
-export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPublish => {
-  const isReading = intercept(stream, reading)
+export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): DirectPublish => {
+  let isReading = false
+  // Puts the reader before ioredis' own, which then sees the rest. If ioredis comes to look different, all goes its way.
+  const [listener, ...others] = stream.listeners("data") as Array<(bytes: Buffer) => void>
+  if (listener !== undefined && others.length === 0) {
+    isReading = true
+    const reader = new RespReader({
+      ...reading,
+      other: (bytes, isReply) => {
+        if (isReply) handedOn(bytes)
+        listener.call(stream, bytes)
+      },
+      lost: () => {
+        isReading = false
+        lost()
+      }
+    })
+    stream.on("data", (bytes: Buffer) => reader.read(bytes))
+    stream.removeListener("data", listener)
+  }
   let out = ""
   let isAscii = true
   let startedAt = 0
@@ -75,7 +101,7 @@ export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPub
   }
 
   return {
-    isReading,
+    canPublish: () => isReading,
     command: (name, args, bytes) => {
       begin()
       let text = `*${args.length + 1}\r\n$${name.length}\r\n${name}\r\n`
@@ -109,18 +135,11 @@ export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPub
       flushSoon()
     },
     flush,
+    stop: () => {
+      isReading = false
+    },
     drop: () => {
       dropped = true
     }
   }
-}
-
-// Puts the reader before ioredis' own, which then sees the rest. If ioredis comes to look different, all goes its way.
-const intercept = (stream: Duplex, reading: Omit<Reading, "other">): boolean => {
-  const [listener, ...others] = stream.listeners("data") as Array<(bytes: Buffer) => void>
-  if (listener === undefined || others.length > 0) return false
-  const reader = new RespReader({ ...reading, other: (bytes) => listener.call(stream, bytes) })
-  stream.on("data", (bytes: Buffer) => reader.read(bytes))
-  stream.removeListener("data", listener)
-  return true
 }

@@ -15,6 +15,8 @@ import type { Frame } from "../Transport.ts"
 export interface Reading {
   /** True while the next reply belongs to a command that was not sent by ioredis. */
   readonly isOurs: () => boolean
+  /** Of one that is ours: whether it has to be a number, as PUBLISH is answered. */
+  readonly isNumber: () => boolean
   /**
    * The answer to one, or the text of an error. Texts are such where all that came with them is plain ASCII, else bytes; a map is a list of
    * keys and values in turn, and nothing is `null`.
@@ -22,8 +24,10 @@ export interface Reading {
   readonly answered: (reply: unknown, error: string | undefined) => void
   /** A message of a channel, of so many bytes. Text where it is plain ASCII. Must not throw. */
   readonly message: ((channel: string, frame: Frame, bytes: number) => void) | undefined
-  /** All else, frame by frame. */
-  readonly other: (bytes: Buffer) => void
+  /** All else, frame by frame, and whether it is a reply: not a push of RESP3, nor what is not understood. */
+  readonly other: (bytes: Buffer, isReply: boolean) => void
+  /** From here on nothing is understood, or what should be a number of ours is none. Said once, before it is handed on. */
+  readonly lost: () => void
 }
 
 /** Longest line of a reply, in bytes, and deepest nesting: what is beyond is no business of ours. */
@@ -68,7 +72,7 @@ export class RespReader {
 
   /** Takes bytes as they come. */
   read(chunk: Buffer): void {
-    if (this.blind) return this.reading.other(chunk)
+    if (this.blind) return this.reading.other(chunk, false)
     let bytes = chunk
     if (this.have > 0) {
       this.pieces.push(chunk)
@@ -84,6 +88,7 @@ export class RespReader {
     let at = 0
     while (at < bytes.length) {
       const type = bytes[at]!
+      const isReply = type !== push
       if ((type === push || type === star) && this.reading.message !== undefined) {
         const length = this.messageHead(bytes, at)
         if (length >= 0) {
@@ -105,22 +110,22 @@ export class RespReader {
           at = end + 2
           continue
         }
-      } else if (type === colon && this.reading.isOurs()) {
-        const value = this.number(bytes, at + 1)
-        if (value !== unknown) {
-          if (this.cursor < 0) return this.keep(bytes, at, 1)
-          at = this.cursor
-          this.reading.answered(value, undefined)
-          continue
-        }
       }
-      const isReply = type !== push && this.reading.isOurs()
-      if (isReply && !decided) {
+      const isOurs = isReply && this.reading.isOurs()
+      if (isOurs && type !== minus && this.reading.isNumber()) {
+        const value = type === colon ? this.number(bytes, at + 1) : unknown
+        if (value === unknown) return this.giveUp(bytes, at)
+        if (this.cursor < 0) return this.keep(bytes, at, 1)
+        at = this.cursor
+        this.reading.answered(value, undefined)
+        continue
+      }
+      if (isOurs && !decided) {
         decided = true
         text = isAscii(bytes) ? bytes.toString("latin1") : undefined
       }
       // Most have come as a whole. What has not is looked at item by item as it comes, and read when it is there.
-      if (isReply && this.scanned === 0) {
+      if (isOurs && this.scanned === 0) {
         const value = this.value(bytes, text, at, 0)
         if (this.cursor > 0) {
           at = this.cursor
@@ -131,11 +136,11 @@ export class RespReader {
       const end = this.frameEnd(bytes, at)
       if (end === unknown) return this.giveUp(bytes, at)
       if (end > bytes.length) return this.keep(bytes, at, end - bytes.length)
-      if (isReply) {
+      if (isOurs) {
         const value = this.value(bytes, text, at, 0)
         if (this.cursor !== end) return this.giveUp(bytes, at)
         this.answer(type, value)
-      } else this.reading.other(bytes.subarray(at, end))
+      } else this.reading.other(bytes.subarray(at, end), isReply)
       at = end
     }
   }
@@ -362,6 +367,7 @@ export class RespReader {
 
   private giveUp(bytes: Buffer, at: number) {
     this.blind = true
-    this.reading.other(at === 0 ? bytes : bytes.subarray(at))
+    this.reading.lost()
+    this.reading.other(at === 0 ? bytes : bytes.subarray(at), false)
   }
 }
