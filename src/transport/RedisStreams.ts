@@ -313,16 +313,15 @@ const keeping = (
       ) => {
         if (error !== undefined) return done(error, undefined)
         if (delayMillis > 0) wake(queue)
-        switch (outcome) {
-          case undefined:
-          case "a":
-            return done(undefined, { _tag: "Added" })
+        switch (outcome?.[0]) {
           case "f":
             return done(full(queue, settings.maxLength), undefined)
           case "w":
             return done(undefined, { _tag: "Waiting" })
+          case "r":
+            return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
           default:
-            done(undefined, { _tag: "Done", frame: outcome })
+            done(undefined, { _tag: "Added" })
         }
       }
       runAll("append", queue, words, asked, bytes, tell, entry)

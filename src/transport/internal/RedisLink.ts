@@ -85,7 +85,7 @@ const strainMillis = 2000
 const closeMillis = 1000
 
 /** Commands that need no ioredis: those of the hot path, whose replies have one form, or are read whichever form they have. */
-const readHere: ReadonlySet<string> = new Set(["fcall", "get", "xreadgroup"])
+const readHere: ReadonlySet<string> = new Set(["fcall", "xreadgroup"])
 
 /** Makes a link that is not connected yet. The name is shown by Redis' CLIENT LIST. */
 export const make = (settings: Settings, name: string, owner: Owner): RedisLink => {

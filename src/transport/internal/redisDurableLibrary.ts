@@ -124,7 +124,7 @@ local function place(base, id, frame, key, millis)
 end
 
 -- most, whether all are plain, then of each: id, frame, and where not all are plain: key, delay. Plain ones have neither of these. 0: all are
--- kept now. Else of each: 'a' that it is, 'f' that there was no room, 'e' and the error, or what is known of its id already.
+-- kept now. Else of each: 'a' that it is, 'f' that there was no room, 'w' that it was before, 'r' and the result that there is already, 'e' and the error.
 local function append(keys, args)
   local call, stream, base, most = redis.call, keys[1], baseOf(keys), tonumber(args[1])
   local isPlain, ids, length, told = args[2] == '1', base .. '.id:', 0, nil
@@ -136,7 +136,7 @@ local function append(keys, args)
     if millis > 0 then open = whole(millis + ${openMillis}) end
     if not call('SET', known, 'w', 'NX', 'PX', open) then
       outcome = redis.pcall('GET', known)
-      if type(outcome) ~= 'string' then outcome = said(outcome) end
+      if type(outcome) ~= 'string' then outcome = said(outcome) elseif outcome ~= 'w' then outcome = 'r' .. outcome end
     elseif most > 0 and length >= most then
       call('DEL', known)
       outcome = 'f'
