@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Layer, Metric, Schema, Scope } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Layer, Logger, Metric, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, Handlers, Health, Memory, Service, Transport } from "fiberbus"
 import type { Options } from "../../src/server/Options.ts"
@@ -175,6 +175,49 @@ describe("a question to all processes", () => {
         (service) => start(Handlers.layer(service, { do: () => Effect.void }))
       )
       assert.lengthOf(yield* askAll("$ping"), 256)
+    })
+  )
+})
+
+describe("a process that may not hear the questions to all", () => {
+  const begin = (kind: Transport.TransportError["kind"]) =>
+    Effect.gen(function* () {
+      const memory = Memory.make()
+      const lines: Array<string> = []
+      const error = new Transport.TransportError({ kind, operation: "SUBSCRIBE", detail: "no", hint: "", sent: "no" })
+      const transport: Transport.Transport["Service"] = {
+        ...memory,
+        subscribe: (target, receive) =>
+          target._tag === "Channel" && target.channel === "fiberbus.who"
+            ? Effect.fail(error)
+            : memory.subscribe(target, receive)
+      }
+      const exit = yield* Layer.build(
+        Layer.provide(serving(), Layer.fresh(Layer.succeed(Transport.Transport, transport)))
+      ).pipe(
+        Effect.exit,
+        Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))]))
+      )
+      const heard: Array<any> = []
+      yield* memory.subscribe({ _tag: "Channel", channel: "caller:x" }, (frame) => {
+        heard.push(JSON.parse(String(frame)))
+      })
+      memory.send("work", '{"action":"$ping","request_id":"1","reply_to":"caller:x"}', () => {})
+      yield* Scripted.turns()
+      return { begun: Exit.isSuccess(exit), heard, lines }
+    })
+
+  it.effect("serves all the same, answers those to itself, and says so", () =>
+    Effect.gen(function* () {
+      const { begun, heard, lines } = yield* begin("PermissionDenied")
+      assert.isTrue(begun)
+      assert.lengthOf(heard, 1)
+      assert.lengthOf(
+        lines.filter((line) => line.includes("is not told of work")),
+        1
+      )
+      const other = yield* begin("Unreachable")
+      assert.deepStrictEqual([other.begun, other.heard, other.lines], [false, [], []])
     })
   )
 })

@@ -319,6 +319,30 @@ describe("an answer", () => {
     })
   )
 
+  it.effect("never goes to where its own process listens, also where it may go to any channel", () =>
+    Effect.gen(function* () {
+      const { ask, build, dropped, memory, news, say } = yield* setUp({}, { replyTo: "any" })
+      const heard: Array<string> = []
+      yield* memory.subscribe({ _tag: "Channel", channel: "elsewhere" }, () => void heard.push("elsewhere"))
+      yield* memory.subscribe({ _tag: "Channel", channel: "work.instances" }, (frame) => {
+        heard.push(JSON.parse(String(frame)).fiberbus.here)
+      })
+      yield* say({ fiberbus: { v: 1, who: true } })
+      const [instance] = heard.splice(0)
+      const to = (reply_to: string) => ask("do", { reply_to, request_id: reply_to })
+      yield* to("elsewhere")
+      assert.deepStrictEqual(heard, ["elsewhere"])
+      for (const own of ["work", `work.instance:${instance}`, `other.instance:${instance}`]) yield* to(own)
+      assert.strictEqual(dropped("ReplyToRefused"), 3)
+      // From now on it listens there.
+      const Elsewhere = Topic.make("elsewhere", Schema.Any as never)
+      yield* build(Listener.layer(Elsewhere, () => Effect.void))
+      yield* ask("do", { reply_to: "elsewhere", request_id: "2" })
+      assert.strictEqual(dropped("ReplyToRefused"), 4)
+      assert.deepStrictEqual(yield* news, [])
+    })
+  )
+
   it.effect("may share a frame with others where its caller takes that", () =>
     Effect.gen(function* () {
       const { ask, sent } = yield* setUp({})
