@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Layer, Metric, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Listener, Memory, Topic, Transport } from "fiberbus"
+import * as LinkState from "../../src/transport/LinkState.ts"
 import * as Scripted from "../scripted.ts"
 
 const Plain = Topic.make("orders", { n: Schema.Finite })
@@ -138,6 +139,50 @@ describe("the notice of a gap", () => {
       yield* goOn
       yield* say({ n: 2, gap: { firstSeq: 1, lastSeq: 9 } })
       assert.deepStrictEqual(news(), ["2"])
+    })
+  )
+})
+
+describe("a gap of the link", () => {
+  it.effect("has the last numbers asked for again, by those who still listen, also without claims", () =>
+    Effect.gen(function* () {
+      const { claim: _, ...memory } = Memory.make()
+      const link = LinkState.make({ _tag: "Ready", gaps: 0 })
+      const transport: Transport.Transport["Service"] = {
+        ...memory,
+        get state() {
+          return link.current()
+        },
+        watch: link.watch
+      }
+      const asked: Array<string> = []
+      for (const topic of ["orders", "users"]) {
+        yield* memory.subscribe({ _tag: "Channel", channel: `numbers:${topic}` }, (frame) => {
+          if (JSON.parse(String(frame)).fiberbus.numbers === "ask") asked.push(topic)
+        })
+      }
+      const begin = Effect.fnUntraced(function* (name: string) {
+        const scope = yield* Scope.make()
+        const topic = Topic.make(name, { n: Schema.Finite }).pipe(Topic.annotate(Topic.Numbered, true))
+        yield* Listener.layer(topic, () => Effect.void, { onGap: () => Effect.void }).pipe(
+          Layer.provide(Layer.succeed(Transport.Transport, transport)),
+          Layer.buildWithScope(scope)
+        )
+        return Scope.close(scope, Exit.void)
+      })
+      const gap = (state: Transport.LinkState) =>
+        Effect.suspend(() => {
+          link.change(state)
+          return Effect.map(Scripted.turns(), () => asked.splice(0))
+        })
+      yield* begin("users")
+      const close = yield* begin("orders")
+      yield* Scripted.turns()
+      assert.sameMembers(asked.splice(0), ["users", "orders"])
+      assert.deepStrictEqual(yield* gap({ _tag: "Ready", gaps: 0 }), [])
+      assert.sameMembers(yield* gap({ _tag: "Ready", gaps: 1 }), ["users", "orders"])
+      yield* close
+      assert.deepStrictEqual(yield* gap({ _tag: "Ready", gaps: 2 }), ["users"])
     })
   )
 })
