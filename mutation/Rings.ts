@@ -27,7 +27,11 @@ export const rings: Record<string, Ring> = {
   policy: { tests: ["test/policy/*.test.ts"] },
   client: {
     // Attempts are tried by the policies that make them, durable calls beside their topics.
-    tests: ["test/client/*.test.ts", "test/policy/{Policy,Retry}.test.ts", "test/durable/{calls,topics,laws}.test.ts"],
+    tests: [
+      "test/client/*.test.ts",
+      "test/policy/{Policy,Retry}.test.ts",
+      "test/durable/{calls,topics,laws,waiting,receipts,publishing}.test.ts"
+    ],
     without: storms
   },
   server: {
