@@ -170,10 +170,10 @@ describe("a question to all processes", () => {
       const [{ payload }] = yield* ask("$ping", {}, "large")
       assert.deepStrictEqual([payload.actions.length, payload.more], [256, 3])
       assert.lengthOf((yield* ask("$info", {}, "large"))[0].payload.actions, 259)
-      yield* Effect.forEach(
-        Array.from({ length: 258 }, (_, n) => Service.make(`s${n}`, Action.make("do"))),
-        (service) => start(Handlers.layer(service, { do: () => Effect.void }))
+      const more = Array.from({ length: 258 }, (_, n) => Service.make(`s${n}`, Action.make("do"))).map((service) =>
+        Handlers.layer(service, { do: () => Effect.void })
       )
+      yield* start(Layer.mergeAll(more[0]!, ...more.slice(1)))
       assert.lengthOf(yield* askAll("$ping"), 256)
     })
   )
