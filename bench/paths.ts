@@ -155,9 +155,9 @@ const client = async (sources: Sources): Promise<Work> => {
       })
       return yield* Effect.never
     })
-    Effect.runPromise(
-      Effect.provide(Effect.scoped(program), Layer.succeed(bus.Transport.Transport, transport))
-    ).catch(reject)
+    Effect.runPromise(Effect.provide(Effect.scoped(program), Layer.succeed(bus.Transport.Transport, transport))).catch(
+      reject
+    )
   })
 }
 
@@ -251,16 +251,16 @@ const server = async (sources: Sources): Promise<Work> => {
   const standing = Layer.effectDiscard(
     Effect.sync(() => {
       const own = [...receivers.keys()].find((name) => /echo.*-/.test(name))!
-      ready(bringing(asking("caller:0f0f62a4-8a6e-4a0c-9b8e-5c7a4d3f2e1d", 20_000), (pack) => deliver(own, pack), answers))
+      ready(
+        bringing(asking("caller:0f0f62a4-8a6e-4a0c-9b8e-5c7a4d3f2e1d", 20_000), (pack) => deliver(own, pack), answers)
+      )
     })
   )
   let ready: (work: Work) => void = () => {}
   return new Promise((resolve, reject) => {
     ready = resolve
     const all = Layer.merge(EchoLive, Layer.provide(standing, EchoLive))
-    Effect.runPromise(
-      Layer.launch(Layer.provide(all, Layer.succeed(bus.Transport.Transport, transport)))
-    ).catch(reject)
+    Effect.runPromise(Layer.launch(Layer.provide(all, Layer.succeed(bus.Transport.Transport, transport)))).catch(reject)
   })
 }
 
@@ -339,7 +339,10 @@ const allocations = async (path: string): Promise<string> => {
   add(profile.head)
   const lines = [...bytes].sort(([, a], [, b]) => b - a).map(([name, of]) => [Math.round(of / calls), name] as const)
   const all = [...bytes.values()].reduce((sum, of) => sum + of, 0)
-  return [`${Math.round(all / calls)} bytes per call`, ...lines.slice(0, 60).map(([of, name]) => `${of}\t${name}`)].join("\n")
+  return [
+    `${Math.round(all / calls)} bytes per call`,
+    ...lines.slice(0, 60).map(([of, name]) => `${of}\t${name}`)
+  ].join("\n")
 }
 
 const measured = (path: string, root: string): Cost => {
@@ -347,7 +350,19 @@ const measured = (path: string, root: string): Cost => {
   const run = (...flags: ReadonlyArray<string>): Cost => {
     const { status, stderr, stdout } = spawnSync(
       process.execPath,
-      [...flags, "--expose-gc", import.meta.filename, "--path", path, "--root", root, "--calls", options.calls, "--in-flight", options["in-flight"]],
+      [
+        ...flags,
+        "--expose-gc",
+        import.meta.filename,
+        "--path",
+        path,
+        "--root",
+        root,
+        "--calls",
+        options.calls,
+        "--in-flight",
+        options["in-flight"]
+      ],
       { encoding: "utf8", timeout: 300_000, env: { ...process.env, NODE_ENV: "production" } }
     )
     if (status !== 0) throw new Error(`${path} of ${root} failed:\n${stderr}`)
@@ -383,5 +398,7 @@ for (const [key, costs] of [...found].sort(([a], [b]) => a.localeCompare(b))) {
     const values = costs.map(read)
     return `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)} to ${Math.max(...values).toFixed(digits)})`
   }
-  console.log(`${key.padEnd(22)} ${of(({ micros }) => micros, 2).padStart(22)} µs CPU ${of(({ bytes }) => bytes, 0).padStart(24)} bytes`)
+  console.log(
+    `${key.padEnd(22)} ${of(({ micros }) => micros, 2).padStart(22)} µs CPU ${of(({ bytes }) => bytes, 0).padStart(24)} bytes`
+  )
 }
