@@ -122,16 +122,16 @@ const client = async (sources: Sources): Promise<Work> => {
     "echo",
     bus.Action.make("echo", { payload: schemas.payload, success: schemas.payload })
   ) {}
+  const announcement = Presence.write({ _tag: "Here", by: "replica-1", actions: undefined, pack: maxPack })
   let inbox = ""
   const { deliver, receivers, transport } = open(sources, (channel, frame) => {
     if (frame.includes('"who":true')) {
-      return void setImmediate(() => deliver([...receivers.keys()].find((name) => name !== inbox)!, here))
+      return void setImmediate(() => deliver([...receivers.keys()].find((name) => name !== inbox)!, announcement))
     }
     if (!channel.includes("replica-1")) throw new Error(`sent to ${channel}: ${frame}`)
     const answers = answersTo(frame)
     setImmediate(() => deliver(inbox, answers))
   })
-  const here = Presence.write({ _tag: "Here", by: "replica-1", actions: undefined, pack: maxPack })
   return new Promise((resolve, reject) => {
     const program = Effect.gen(function* () {
       const echo = yield* bus.Caller.make(Echo)
