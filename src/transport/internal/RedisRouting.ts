@@ -7,6 +7,7 @@
  */
 import { performance } from "node:perf_hooks"
 import { TransportError } from "../Transport.ts"
+import type * as RedisLink from "./RedisLink.ts"
 import type { Done, Node, RedisNodes } from "./RedisNodes.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
 import type { Settings } from "./redisOptions.ts"
@@ -83,10 +84,16 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     const present = flight ?? { node, count: 0, redirected: [], behind: [] }
     if (flight === undefined) flights.set(parcel.slot, present)
     present.count++
-    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) => {
+    give(parcel, node, (failure, reply) => {
       answered(parcel, present, failure, reply)
       if (--present.count === 0) land(parcel.slot, present)
     })
+  }
+
+  const give = ({ args, bytes, name }: Parcel, { link }: Node, done: RedisLink.Done) => {
+    const sharded = name === "spublish"
+    if (sharded || name === "publish") link.publish(args[0]!, args[1]!, bytes, done, sharded)
+    else link.commandWhenUp(name, args, bytes, done)
   }
 
   const overloaded = (node: Node) =>
@@ -140,9 +147,7 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     // Once it is there, the old master is asked again.
     if (node === undefined || !node.link.isUp()) return hold(parcel, node)
     node.link.commandWhenUp("asking", [], 0, () => {})
-    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) =>
-      parcel.done(failure, reply, node)
-    )
+    give(parcel, node, (failure, reply) => parcel.done(failure, reply, node))
   }
 
   const land = (slot: number, { behind, node, redirected }: Flight) => {
