@@ -159,6 +159,8 @@ class Call extends Waiting {
   private counted = false
   /** It may be there: from when the store may have it. */
   private isKept = false
+  /** The store has not said yet what became of it. */
+  private isAppending = false
   private message: Message | undefined = undefined
   /** What comes next, before the deadline. */
   private stage: "append" | "look" = "append"
@@ -188,7 +190,9 @@ class Call extends Waiting {
   }
 
   private append() {
+    this.isAppending = true
     this.kept.durable.append(this.kept.queue, this.message!, (error, state) => {
+      this.isAppending = false
       if (this.isOver) return
       if (error === undefined) return this.appended(state!)
       if (error.sent === "unknown") this.isKept = true
@@ -227,7 +231,8 @@ class Call extends Waiting {
     const { inbox } = this.method
     if (this.left <= 0) {
       inbox.leave(this)
-      const { id, isKept, started, timeoutMillis } = this
+      const { id, started, timeoutMillis } = this
+      const isKept = this.isKept || this.isAppending
       const reason = new Reason.DeadlineExceeded({ timeoutMillis, ...(isKept ? { receipt: id } : undefined) })
       return this.failWith(reason, started ? "yes" : isKept ? "unknown" : "no")
     }
