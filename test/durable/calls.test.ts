@@ -107,25 +107,6 @@ describe("a durable action", () => {
     })
   )
 
-  it.effect("may have begun where the store has not said whether it keeps it when the time is over", () =>
-    Effect.gen(function* () {
-      const store = Durable.onStore(Durable.makeStore(() => 0))
-      // As one that stands still, and goes on later.
-      const frozen = { ...store, append: () => {} }
-      yield* Effect.gen(function* () {
-        const payments = yield* Caller.make(Payments)
-        const call = yield* Effect.forkChild(Effect.exit(payments.charge({ cents: 5 }, { timeout: "1 second" })), {
-          startImmediately: true
-        })
-        yield* TestClock.adjust("2 seconds")
-        const exit = yield* Fiber.join(call)
-        assert.deepStrictEqual(reason(exit), { reason: "DeadlineExceeded", started: "unknown" })
-        const error = Option.getOrThrow(Exit.findErrorOption(exit)) as CallError.CallError
-        assert.isString((error.reason as CallError.DeadlineExceeded).receipt)
-      }).pipe(Effect.provide(Layer.merge(Memory.layer, Layer.succeed(Durable.Durable, frozen))))
-    })
-  )
-
   it.effect("is handled all the same when its caller goes away", () =>
     Effect.gen(function* () {
       const { begun, layer, open } = yield* service
