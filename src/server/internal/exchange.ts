@@ -424,16 +424,21 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private answerSuccess(value: unknown) {
     if (this.answered || !this.isAwaited) return undefined
-    return whenEncoded(this.entry.success, value, (encoded) => {
-      if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
-      try {
-        const { value: json } = encoded
-        if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
-        else this.answer("success", stringify(json, this.entry.success))
-      } catch (defect) {
-        this.die(Cause.die(defect))
-      }
-    })
+    const { success } = this.entry
+    const encoded = success === undefined ? Exit.succeed(value) : success.encode(value)
+    if (Exit.isExit(encoded)) return this.writeSuccess(encoded)
+    return Effect.flatMap(Effect.exit(encoded), (exit) => Effect.sync(() => this.writeSuccess(exit)))
+  }
+
+  private writeSuccess(encoded: Exit.Exit<unknown, unknown>): undefined {
+    if (encoded._tag === "Failure") return void this.die(encoded.cause, this.misfit(encoded.cause))
+    try {
+      const { value: json } = encoded
+      if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
+      else this.answer("success", stringify(json, this.entry.success))
+    } catch (defect) {
+      this.die(Cause.die(defect))
+    }
   }
 
   private answerFailure(error: unknown, cause: Cause.Cause<unknown>) {
