@@ -156,3 +156,30 @@ test(
     assert.strictEqual((yield* append(store, "1"))._tag, "Added")
   })
 )
+
+test(
+  "A connection that only waits for messages leaves a Redis that has become a replica",
+  Effect.gen(function* () {
+    const { master, replica } = yield* pair
+    const store = yield* storeAt(master)
+    const consumer = yield* store.consume({
+      queue: "{q}",
+      group: "g",
+      consumer: "c",
+      idleMillis: 60_000,
+      windowMillis: 60_000,
+      maxDeadLetters: 1
+    })
+    const connection = Effect.map(
+      master.command("CLIENT", "LIST"),
+      (clients) => /^id=(\d+) .* name=fiberbus:consumer /m.exec(String(clients))?.[1]
+    )
+    const first = yield* connection
+    assert.isString(first)
+    // By hand, while nobody waits: its connections stay.
+    yield* master.command("REPLICAOF", "127.0.0.1", replica.port)
+    const error = yield* Effect.flip(consumer.read(1))
+    assert.include(error.detail, "READONLY")
+    yield* Account.until(Effect.map(connection, (now) => now !== undefined && now !== first))
+  })
+)
