@@ -3,24 +3,29 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { RespReader } from "../../src/transport/internal/RespReader.ts"
 
-const message = (channel: string, payload: string | Buffer, type = ">") => {
+const message = (channel: string, payload: string | Buffer, type = ">", kind = "message") => {
   const bytes = Buffer.from(payload)
   return Buffer.concat([
-    Buffer.from(`${type}3\r\n$7\r\nmessage\r\n$${Buffer.byteLength(channel)}\r\n${channel}\r\n$${bytes.length}\r\n`),
+    Buffer.from(
+      `${type}3\r\n$${kind.length}\r\n${kind}\r\n$${Buffer.byteLength(channel)}\r\n${channel}\r\n$${bytes.length}\r\n`
+    ),
     bytes,
     Buffer.from("\r\n")
   ])
 }
 
-/** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. */
-const read = (chunks: ReadonlyArray<Buffer>, options: { readonly ours?: number; readonly listens?: boolean } = {}) => {
-  let ours = options.ours ?? 0
+/** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. `ours`: places among the replies. */
+const read = (
+  chunks: ReadonlyArray<Buffer>,
+  options: { readonly ours?: ReadonlyArray<number>; readonly listens?: boolean } = {}
+) => {
+  let place = 0
   const seen: Array<string> = []
   const frames: Array<string | Uint8Array> = []
   const reader = new RespReader({
-    isOurs: () => ours > 0,
+    isOurs: () => options.ours?.includes(place) === true,
     answered: (receivers, error) => {
-      ours--
+      place++
       seen.push(error === undefined ? `answered ${receivers}` : `refused ${error}`)
     },
     message:
@@ -31,11 +36,13 @@ const read = (chunks: ReadonlyArray<Buffer>, options: { readonly ours?: number; 
             frames.push(frame)
             seen.push(`message ${channel} ${Buffer.from(frame).toString("base64")}`)
           },
-    other: (bytes) => {
+    other: (bytes, isReply) => {
+      if (isReply) place++
       const text = bytes.toString("latin1")
       if (seen.at(-1)?.startsWith("other ")) seen[seen.length - 1] += text
       else seen.push(`other ${text}`)
-    }
+    },
+    lost: () => seen.push("lost")
   })
   for (const chunk of chunks) reader.read(Buffer.from(chunk))
   return { frames, seen }
@@ -49,7 +56,7 @@ const everything = Buffer.concat([
   Buffer.from("_\r\n#t\r\n,1.5\r\n(123\r\n$-1\r\n*-1\r\n*0\r\n~1\r\n+a\r\n=7\r\ntxt:abc\r\n!5\r\nERR x\r\n"),
   message("users", `{"a":"b\r\n"}`),
   message("users", "", "*"),
-  message("größe", "ünï\u0000", ">"),
+  message("größe", "ünï\u0000", ">", "smessage"),
   message("users", Buffer.from([0xff, 0xfe])),
   Buffer.from(
     ">4\r\n$8\r\npmessage\r\n$2\r\nu*\r\n$5\r\nusers\r\n$2\r\nhi\r\n>3\r\n$9\r\nsubscribe\r\n$5\r\nusers\r\n:1\r\n"
@@ -60,7 +67,7 @@ const everything = Buffer.concat([
 
 describe("RespReader", () => {
   it("reads messages, its own replies, and hands on the rest as whole frames", () => {
-    const { frames, seen } = read([everything], { ours: 3 })
+    const { frames, seen } = read([everything], { ours: [2, 3, 4] })
     assert.deepStrictEqual(seen.slice(0, 4), [
       "other +OK\r\n%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n",
       "answered 1",
@@ -86,14 +93,14 @@ describe("RespReader", () => {
       Effect.sync(() => {
         const cuts = [0, ...[...places].sort((a, b) => a - b), everything.length]
         const chunks = cuts.slice(1).map((cut, i) => everything.subarray(cuts[i], cut))
-        assert.deepStrictEqual(read(chunks, { ours: 3 }).seen, read([everything], { ours: 3 }).seen)
+        assert.deepStrictEqual(read(chunks, { ours: [2, 3, 4] }).seen, read([everything], { ours: [2, 3, 4] }).seen)
       })
   )
 
   it("finds the same byte by byte", () => {
     const short = everything.subarray(0, everything.length - 71_000)
     const chunks = Array.from(short, (byte) => Buffer.from([byte]))
-    assert.deepStrictEqual(read(chunks, { ours: 3 }).seen, read([short], { ours: 3 }).seen)
+    assert.deepStrictEqual(read(chunks, { ours: [2, 3, 4] }).seen, read([short], { ours: [2, 3, 4] }).seen)
   })
 
   it("looks at each item of a long reply once, however many chunks it comes in", () => {
@@ -128,6 +135,40 @@ describe("RespReader", () => {
     assert.deepStrictEqual(other.seen, [`message a ${base64("one")}`, `message b ${base64("zwö")}`])
   })
 
+  for (const foreign of ["+OK\r\n", "$-1\r\n", "$100000000\r\n", "*0\r\n", "_\r\n", ":-1\r\n"]) {
+    it(`understands nothing any more after ${JSON.stringify(foreign)} where PUBLISH should be answered`, () => {
+      const { seen } = read([Buffer.from(`:1\r\n${foreign}:2\r\n`), Buffer.from(":3\r\n")], { ours: [0, 1, 2, 3] })
+      assert.deepStrictEqual(seen, ["answered 1", "lost", `other ${foreign}:2\r\n:3\r\n`])
+    })
+  }
+
+  it("tells replies from what RESP3 pushes", () => {
+    const replies: Array<string> = []
+    const reader = new RespReader({
+      isOurs: () => false,
+      answered: () => {},
+      message: () => {},
+      other: (bytes, isReply) => {
+        if (isReply) replies.push(bytes.toString())
+      },
+      lost: () => {}
+    })
+    const push = ">2\r\n+invalidate\r\n*1\r\n+key\r\n"
+    reader.read(
+      Buffer.concat([Buffer.from(`+a\r\n${push}*1\r\n:1\r\n`), message("users", "hi"), Buffer.from(":2\r\n")])
+    )
+    assert.deepStrictEqual(replies, ["+a\r\n", "*1\r\n:1\r\n", ":2\r\n"])
+  })
+
+  it("reads messages of both kinds, and no third", () => {
+    const chunks = ["message", "smessage", "xmessage", "qessage"].map((kind) => message("a", kind, "*", kind))
+    assert.deepStrictEqual(read(chunks).seen, [
+      `message a ${base64("message")}`,
+      `message a ${base64("smessage")}`,
+      `other ${chunks[2]}${chunks[3]}`
+    ])
+  })
+
   it("leaves replies alone that are not its own, and messages that nobody has asked for", () => {
     const bytes = Buffer.concat([Buffer.from(":1\r\n-ERR x\r\n"), message("users", "hi")])
     assert.deepStrictEqual(read([bytes], { listens: false }).seen, [`other ${bytes.toString("latin1")}`])
@@ -146,9 +187,9 @@ describe("RespReader", () => {
   ]) {
     it(`hands on ${JSON.stringify(foreign.slice(0, 24))} as it came, and everything after it`, () => {
       const chunks = [Buffer.concat([Buffer.from(":1\r\n"), Buffer.from(foreign)]), Buffer.from(":2\r\n+OK\r\n")]
-      const { seen } = read(chunks, { ours: foreign.startsWith(":") ? 2 : 1 })
+      const { seen } = read(chunks, { ours: foreign.startsWith(":") ? [0, 1] : [0] })
       assert.strictEqual(seen[0], "answered 1")
-      assert.strictEqual(seen.slice(1).join(""), `other ${foreign}:2\r\n+OK\r\n`)
+      assert.deepStrictEqual(seen.slice(1), ["lost", `other ${foreign}:2\r\n+OK\r\n`])
     })
   }
 })

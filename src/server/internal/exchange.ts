@@ -521,6 +521,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     )
   }
 
+  /** Sends a frame, where there is somebody to send it to, or ends what is kept with it. */
   private post(frame: string, final: boolean, then: (() => void) | undefined) {
     const { replyTo, link } = this
     const { maxFrameBytes } = link.transport.capabilities
@@ -549,7 +550,6 @@ export class Exchange extends TimerWheel.Entry implements Request {
       )
     }
     if (ends && this.delivery !== undefined) return this.delivery.settle(frame, replyTo, then)
-    if (replyTo === undefined) return then?.()
     link.outbox.send()
     const sent: Sent =
       final && then === undefined
@@ -559,7 +559,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
             if (link.outbox.left(error, receivers) && !final) this.cancel()
             then?.()
           }
-    link.transport.send(replyTo, frame, sent, this.envelope.packs)
+    link.transport.send(replyTo!, frame, sent, this.envelope.packs)
   }
 }
 

@@ -3,7 +3,8 @@
  *
  * ioredis is trusted with the protocol only. Each attempt gets a client of its own that never reconnects, resends or
  * resubscribes, and no promise of it is awaited: commands stand in a queue of ours until their reply, their deadline or
- * the end of the connection, whichever is first. PUBLISH, and messages of channels, pass it by: see {@link RespReader}.
+ * the end of the connection, whichever is first: see {@link Outstanding}. PUBLISH, and messages of channels, pass it by: see
+ * {@link DirectPublish}.
  *
  * All timers here are Node's and not Effect's `Clock`: they guard a real socket, which TestClock cannot move, and they
  * end with the link.
@@ -12,13 +13,13 @@ import { performance } from "node:perf_hooks"
 import * as Effect from "effect/Effect"
 import { Redis } from "ioredis"
 import { type Frame, type Sent, TransportError } from "../Transport.ts"
-import { RespReader } from "./RespReader.ts"
+import * as DirectPublish from "./DirectPublish.ts"
+import { type Command, type Done, Outstanding } from "./Outstanding.ts"
 import * as redisError from "./redisError.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
 
-/** Called exactly once per command. */
-export type Done = (error: TransportError | undefined, reply: unknown) => void
+export type { Done } from "./Outstanding.ts"
 
 /** What the owner of a link is told. */
 export interface Owner {
@@ -62,8 +63,8 @@ export interface RedisLink {
   readonly commandWhenUp: RedisLink["command"]
   /** The same, with a reply whose texts are bytes as they came. */
   readonly bytesWhenUp: RedisLink["command"]
-  /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. */
-  readonly publish: (channel: string, frame: string, bytes: number, done: Sent) => void
+  /** Publishes a frame of so many bytes, by SPUBLISH where `sharded`, while the link is up and checked; else refuses at once. */
+  readonly publish: (channel: string, frame: string, bytes: number, done: Sent, sharded?: boolean) => void
   /** Says that a whole message has come in, which is a sign of life. */
   readonly alive: () => void
   /** Makes the attempt that `mayReconnect` has put off. */
@@ -74,10 +75,6 @@ export interface RedisLink {
   readonly close: Effect.Effect<void>
 }
 
-/** Characters of one turn that are written at once, without waiting for its end. */
-const maxOut = 65_536
-/** Writes above this size are not held back for others of the same turn: copying costs more than the system call. */
-const directBytes = 16_384
 /** A link is asked for a sign of life by PING after one command timeout of silence, and is dead after so many. */
 const deadTimeouts = 3
 /** A link that has been up for this long starts again with short waits when it is lost. */
@@ -86,18 +83,6 @@ const steadyMillis = 5000
 const strainMillis = 2000
 /** What closing waits for replies. */
 const closeMillis = 1000
-
-type State = "waiting" | "expired" | "settled"
-
-interface Command {
-  readonly name: string
-  readonly subject: string
-  readonly bytes: number
-  readonly at: number
-  readonly heartbeat: boolean
-  state: State
-  readonly done: Done
-}
 
 /** Makes a link that is not connected yet. The name is shown by Redis' CLIENT LIST. */
 export const make = (settings: Settings, name: string, owner: Owner): RedisLink => {
@@ -114,27 +99,9 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   let sweepTimer: NodeJS.Timeout | undefined
   let onIdle: (() => void) | undefined
 
-  // Oldest first. Replies come in this order, so only the head is ever looked at.
-  let queue: Array<Command> = []
-  let head = 0
-  let expired = 0
-  let inFlight = 0
+  let outstanding = new Outstanding()
   let signs = 0
-
-  let corked: Redis["stream"] | undefined
-  let flushing = false
-
-  // Outstanding are first what we wrote, then what ioredis did: a PUBLISH that finds any of the latter goes the same way.
-  let reader: RespReader | undefined
-  let ours = 0
-  let theirs = 0
-  // What we shall write at the end of this turn.
-  let out = ""
-  let isAscii = true
-  let outAt = 0
-  let lastChannel: string | undefined
-  let lastIsAscii = true
-  let lastHead = ""
+  let direct: DirectPublish.DirectPublish | undefined
 
   const connectOperation = `connect to ${settings.name}`
   const place = (operation: string, sent: TransportError["sent"], command?: { name: string; subject: string }) => ({
@@ -182,7 +149,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     })
     // Before the first byte has been read.
     candidate.on("connect", () => {
-      if (current()) reader = intercept(candidate)
+      if (current()) direct = publishing(candidate)
     })
     candidate.on("ready", () => {
       if (!current()) return
@@ -209,24 +176,38 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     })
   }
 
-  // Puts the reader before ioredis' own, which then sees the rest. If ioredis comes to look different, all goes its way.
-  const intercept = (connected: Redis): RespReader | undefined => {
-    const { stream } = connected
-    const [listener, ...others] = stream.listeners("data") as Array<(bytes: Buffer) => void>
-    if (listener === undefined || others.length > 0) return undefined
-    const made = new RespReader({
-      isOurs: () => ours > 0 && client === connected,
-      answered: (receivers, error) => {
-        ours--
-        settle(queue[head]!, error === undefined ? undefined : refused(error), receivers)
+  const publishing = (connected: Redis) => {
+    const mine = outstanding
+    const publisher = DirectPublish.make(connected.stream, {
+      isOurs: () => mine.isNextDirect(),
+      answered: (receivers, text) => {
+        const command = mine.read()!
+        const error = text === undefined ? undefined : refused(text)
+        // Of those before it ioredis tells a moment later.
+        if (command === mine.oldest) settle(command, error, receivers)
+        else command.answer = { error, reply: receivers }
       },
-      message: owner.message,
-      other: (bytes) => listener.call(stream, bytes)
+      handedOn: (reply) => {
+        const command = mine.read()
+        // ioredis has asked for more than we know of: nobody can tell whose reply is next.
+        if (command?.echo !== undefined && !reply.includes(command.echo)) publisher.stop()
+      },
+      lost: () => {
+        if (mine.hasDirect) lose(unreadable())
+      },
+      message: owner.message
     })
-    stream.on("data", (bytes: Buffer) => made.read(bytes))
-    stream.removeListener("data", listener)
-    return made
+    return publisher
   }
+
+  const unreadable = () =>
+    new TransportError({
+      kind: "ProtocolError",
+      operation: `read from ${settings.name}`,
+      detail: "the answer to a PUBLISH is none",
+      hint: "",
+      sent: "unknown"
+    })
 
   const closedByServer = () =>
     redisError.fromUnknown(new Error("the server closed the connection"), place(connectOperation, "no"))
@@ -234,7 +215,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   // Replies are matched by order alone. One that carries its question back shows that none has slipped.
   const probe = (done: (error: TransportError | undefined) => void) => {
     const question = `fiberbus ${Math.random()}`
-    write("ping", [question], 0, false, (error, reply) => {
+    const answered: Done = (error, reply) => {
       const answer = Array.isArray(reply) ? reply[1] : reply
       if (error !== undefined || answer === question) return done(error)
       done(
@@ -246,7 +227,8 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
           sent: "no"
         })
       )
-    })
+    }
+    write("ping", [question], 0, answered, { echo: question })
   }
 
   const lose = (error: TransportError) => {
@@ -318,37 +300,27 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   }
 
   const abandon = (error: TransportError) => {
-    const orphans = queue
-    const from = head
-    queue = []
-    head = 0
-    expired = 0
-    inFlight = 0
-    corked = undefined
-    reader = undefined
-    ours = 0
-    theirs = 0
-    out = ""
-    for (let i = from; i < orphans.length; i++) {
-      const command = orphans[i]!
-      const { state } = command
-      command.state = "settled"
-      if (state === "waiting") finish(command, error, undefined)
+    const abandoned = outstanding.abandon()
+    outstanding = new Outstanding()
+    direct?.drop()
+    direct = undefined
+    for (const command of abandoned) {
+      if (command.answer === undefined) finish(command, error, undefined)
+      else tell(command, command.answer.error, command.answer.reply)
     }
     idle()
   }
 
   const idle = () => {
-    if (head === queue.length) onIdle?.()
+    if (outstanding.isEmpty) onIdle?.()
   }
 
   const write = (
     commandName: string,
     args: ReadonlyArray<string>,
     bytes: number,
-    heartbeat: boolean,
     done: Done,
-    asBytes = false
+    { asBytes = false, echo, heartbeat = false }: { asBytes?: boolean; echo?: string; heartbeat?: boolean } = {}
   ) => {
     const connected = client
     if (
@@ -365,69 +337,47 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       bytes,
       at: performance.now(),
       heartbeat,
+      direct: false,
+      echo,
       state: "waiting",
+      answer: undefined,
       done
     }
-    if (out !== "") writeOut(connected.stream)
-    queue.push(command)
-    inFlight += bytes
-    theirs++
-    const { stream } = connected
-    if (corked !== stream) {
-      corked = stream
-      stream.cork()
-      flushSoon()
-    }
+    direct?.theirs()
+    outstanding.add(command)
     const answered = (error: Error | null | undefined, reply: unknown) => {
-      if (client === connected) theirs--
       if (command.state === "settled") return
       // Not from Redis, hence about the connection as a whole.
-      if (error && !redisError.isReply(error)) {
-        if (client === connected) lose(redisError.fromUnknown(error, place(connectOperation, "no")))
-        return
-      }
+      if (error && !redisError.isReply(error)) return lose(redisError.fromUnknown(error, place(connectOperation, "no")))
       settle(command, error ?? undefined, reply)
     }
     if (asBytes) connected.callBuffer(commandName, args as Array<string>, answered)
     else connected.call(commandName, args as Array<string>, answered)
-    if (bytes > directBytes) flush()
+    if (bytes > DirectPublish.directBytes) direct?.flush()
   }
 
-  const publish = (channel: string, frame: string, bytes: number, done: Sent) => {
+  const publish = (channel: string, frame: string, bytes: number, done: Sent, sharded = false) => {
     const connected = client
     if (phase !== "up" || connected === undefined) return refuse(channel, done)
-    if (reader === undefined || theirs > 0) {
-      return write("publish", [channel, frame], bytes, false, (error, reply) =>
+    if (direct?.canPublish() !== true) {
+      return write(sharded ? "spublish" : "publish", [channel, frame], bytes, (error, reply) =>
         done(error, typeof reply === "number" ? reply : 0)
       )
     }
-    const { stream } = connected
-    if (connected.status !== "ready" || !stream.writable) return refuse(channel, done)
-    if (out === "") {
-      outAt = performance.now()
-      isAscii = true
-      flushSoon()
-    }
-    if (channel !== lastChannel) {
-      const length = Buffer.byteLength(channel)
-      lastChannel = channel
-      lastIsAscii = length === channel.length
-      lastHead = `*3\r\n$7\r\npublish\r\n$${length}\r\n${channel}\r\n$`
-    }
-    if (bytes !== frame.length || !lastIsAscii) isAscii = false
-    out += `${lastHead}${bytes}\r\n${frame}\r\n`
-    queue.push({
-      name: "publish",
+    if (connected.status !== "ready" || !connected.stream.writable) return refuse(channel, done)
+    const at = direct.publish(sharded, channel, frame, bytes)
+    outstanding.add({
+      name: sharded ? "spublish" : "publish",
       subject: channel,
       bytes,
-      at: outAt,
+      at,
       heartbeat: false,
+      direct: true,
+      echo: undefined,
       state: "waiting",
+      answer: undefined,
       done: done as Done
     })
-    ours++
-    inFlight += bytes
-    if (bytes > directBytes || out.length > maxOut) writeOut(stream)
   }
 
   const refuse = (channel: string, done: Sent) => {
@@ -436,30 +386,6 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     } catch (defect) {
       owner.threw?.(channel, defect)
     }
-  }
-
-  const writeOut = (stream: Redis["stream"]) => {
-    const text = out
-    out = ""
-    stream.write(text, isAscii ? "latin1" : "utf8")
-  }
-
-  const flushSoon = () => {
-    if (flushing) return
-    flushing = true
-    process.nextTick(flushLater)
-  }
-
-  const flush = () => {
-    if (out !== "" && client !== undefined) writeOut(client.stream)
-    const stream = corked
-    corked = undefined
-    stream?.uncork()
-  }
-
-  const flushLater = () => {
-    flushing = false
-    flush()
   }
 
   // What is told may be a stranger: the others of this turn have nothing to do with what it does.
@@ -472,31 +398,28 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }
   }
 
+  const tell = (command: Command, error: Error | undefined, reply: unknown) =>
+    finish(
+      command,
+      error === undefined
+        ? undefined
+        : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
+      reply
+    )
+
   const settle = (command: Command, error: Error | undefined, reply: unknown) => {
-    const { state } = command
-    command.state = "settled"
-    signs++
-    inFlight -= command.bytes
-    while (head < queue.length && queue[head]!.state === "settled") head++
-    if (head === queue.length) {
-      queue = []
-      head = 0
-      expired = 0
-    } else if (head >= 4096 && head * 2 >= queue.length) {
-      queue.splice(0, head)
-      expired = Math.max(0, expired - head)
-      head = 0
-    }
-    if (state === "waiting") {
-      finish(
-        command,
-        error === undefined
-          ? undefined
-          : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
-        reply
-      )
+    settleOne(command, error, reply)
+    for (let next = outstanding.oldest; next?.answer !== undefined; next = outstanding.oldest) {
+      settleOne(next, next.answer.error, next.answer.reply)
     }
     idle()
+  }
+
+  const settleOne = (command: Command, error: Error | undefined, reply: unknown) => {
+    const { state } = command
+    outstanding.settle(command)
+    signs++
+    if (state === "waiting") tell(command, error, reply)
   }
 
   let lastSigns = 0
@@ -524,13 +447,13 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       return
     }
     stalled = false
-    if (head === queue.length) {
+    if (outstanding.isEmpty) {
       if (settings.defences.heartbeat && now - lastSign >= settings.commandTimeoutMillis)
-        write("ping", [], 0, true, () => {})
+        write("ping", [], 0, () => {}, { heartbeat: true })
       return
     }
     expire(now)
-    const oldest = queue[head]
+    const { oldest } = outstanding
     if (oldest === undefined) return
     // While replies or messages keep coming, a late one is behind others and not lost.
     const limit =
@@ -550,24 +473,16 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     })
 
   const expire = (now: number) => {
-    let error: TransportError | undefined
-    expired = Math.max(expired, head)
-    while (expired < queue.length) {
-      const command = queue[expired]!
-      if (now - command.at < settings.commandTimeoutMillis) return
-      // The heartbeat has a limit of its own.
-      expired++
-      if (command.heartbeat || command.state !== "waiting") continue
-      command.state = "expired"
-      error ??= new TransportError({
-        kind: "Timeout",
-        operation: `wait for ${settings.name}`,
-        detail: `no reply within ${settings.commandTimeoutMillis} ms`,
-        hint: "Check the network and Redis' load, or raise commandTimeout",
-        sent: "unknown"
-      })
-      finish(command, error, undefined)
-    }
+    const late = outstanding.expire(now - settings.commandTimeoutMillis)
+    if (late.length === 0) return
+    const error = new TransportError({
+      kind: "Timeout",
+      operation: `wait for ${settings.name}`,
+      detail: `no reply within ${settings.commandTimeoutMillis} ms`,
+      hint: "Check the network and Redis' load, or raise commandTimeout",
+      sent: "unknown"
+    })
+    for (const command of late) finish(command, error, undefined)
   }
 
   const end = (error: TransportError) => {
@@ -597,14 +512,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }),
     isUp: () => phase === "up",
     refusal: () => refusal,
-    bytesInFlight: () => inFlight,
-    command: (commandName, args, bytes, done) => write(commandName, args, bytes, false, done),
+    bytesInFlight: () => outstanding.bytes,
+    command: (commandName, args, bytes, done) => write(commandName, args, bytes, done),
     commandWhenUp: (commandName, args, bytes, done) => {
-      if (phase === "up") write(commandName, args, bytes, false, done)
+      if (phase === "up") write(commandName, args, bytes, done)
       else done(refusal, undefined)
     },
     bytesWhenUp: (commandName, args, bytes, done) => {
-      if (phase === "up") write(commandName, args, bytes, false, done, true)
+      if (phase === "up") write(commandName, args, bytes, done, { asBytes: true })
       else done(refusal, undefined)
     },
     publish,
@@ -623,7 +538,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       closing = true
       // One that has given up goes on saying why.
       if (phase !== "closed") refusal = closed(settings.name, "no")
-      flush()
+      direct?.flush()
       const finish = () => {
         clearTimeout(timer)
         onIdle = undefined
@@ -632,7 +547,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       }
       const timer = setTimeout(finish, closeMillis)
       // Not up: there is nothing that could still be answered.
-      if (phase !== "up" || head === queue.length) return finish()
+      if (phase !== "up" || outstanding.isEmpty) return finish()
       phase = "closed"
       onIdle = finish
     })
