@@ -286,9 +286,9 @@ const listeners = async (sources: Sources): Promise<Work> => {
       Effect.sync(() => resolve(bringing(packs, (pack) => deliver("happened", pack), answers)))
     )
     const standing = Layer.merge(all, Layer.provide(ready, all))
-    Effect.runPromise(
-      Layer.launch(Layer.provide(standing, Layer.succeed(bus.Transport.Transport, transport)))
-    ).catch(reject)
+    Effect.runPromise(Layer.launch(Layer.provide(standing, Layer.succeed(bus.Transport.Transport, transport)))).catch(
+      reject
+    )
   })
 }
 
