@@ -27,23 +27,32 @@ const lossy = Layer.sync(Transport.Transport, () => {
     })
   return { ...transport, subscribe }
 })
+let audited = 0
 const Audit = Listener.layer(
   Orders,
-  ({ id }, { backfilled }) => Console.log(`audit    order ${id}${backfilled ? ", from the history" : ""}`),
+  ({ id }, { backfilled }) =>
+    Effect.andThen(
+      Console.log(`audit    order ${id}${backfilled ? ", from the history" : ""}`),
+      Effect.sync(() => audited++)
+    ),
   { concurrency: 1, onGap: ({ firstSeq, lastSeq }) => Console.log(`audit    ${firstSeq} to ${lastSeq} are gone`) }
 ).pipe(Layer.provide(lossy))
 
-const settled = Effect.sleep("100 millis")
+/** Waits until so many orders have come to both groups, and to the audit. */
+const come = Effect.fnUntraced(function* (orders: number, audits: number) {
+  while (handled.billing < orders || handled.shipping < orders || audited < audits) yield* Effect.sleep("5 millis")
+})
 
 const program = Effect.gen(function* () {
   for (const id of [1, 2]) yield* Broadcast.publish(Orders, { id })
-  yield* settled
+  yield* come(2, 2)
   lost = true
   for (const id of [3, 4, 5]) yield* Broadcast.publish(Orders, { id })
-  yield* settled
+  yield* come(5, 2)
   lost = false
   yield* Broadcast.publish(Orders, { id: 6 })
-  yield* settled
+  // Two are kept, and the sixth is one of them.
+  yield* come(6, 4)
   yield* Console.log(`groups   ${handled.billing} billed, ${handled.shipping} shipped`)
 })
 

@@ -366,7 +366,7 @@ const transcripts: Readonly<Record<string, ReadonlyArray<string | RegExp>>> = {
     "every customer has the same replica again: true",
     "200 orders during a shutdown, 0 failed",
     "only anna's customers moved: true",
-    "both that are left have flushed: true"
+    "both that are left have flushed"
   ],
   "45_discovery.ts": [
     "found     mail -: send",
