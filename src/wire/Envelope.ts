@@ -7,6 +7,7 @@
 
 import type { JsonObject } from "./Codec.ts"
 import * as Codec from "./Codec.ts"
+import * as LongTexts from "./LongTexts.ts"
 import * as Pack from "./Pack.ts"
 
 /** Longest request id that is echoed, in characters of its JSON text. */
@@ -34,6 +35,8 @@ export interface Extension {
   readonly id?: string | undefined
   /** How many answers the caller takes in one frame (see `wire/Pack`). */
   readonly packs?: number | undefined
+  /** In which version the caller takes long texts behind the JSON (see `wire/LongTexts`). */
+  readonly texts?: number | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -62,6 +65,8 @@ export interface Request {
   readonly oneWayId: string | undefined
   /** Whether its answers may share frames with others. */
   readonly packs: boolean
+  /** Whether its answers may have long texts behind their JSON. */
+  readonly texts: boolean
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -102,6 +107,7 @@ class Unaddressed implements Request {
   readonly credit = undefined
   readonly answers = false
   readonly packs = false
+  readonly texts = false
   readonly route = 1
   readonly oneWayId = undefined
   readonly raw: JsonObject
@@ -123,7 +129,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
   const requestId = raw["request_id"] ?? null
   if (!isShortId(requestId)) return "IdTooLong"
   const address = typeof replyTo === "string" && replyTo !== "" ? replyTo : undefined
-  const { answers, attempt, credit, headers, id, packs, route, timeout_ms, traceparent } = extensionOf(raw)
+  const { answers, attempt, credit, headers, id, packs, route, texts, timeout_ms, traceparent } = extensionOf(raw)
   const timeoutMillis = isTime(timeout_ms) ? timeout_ms : undefined
   return {
     action,
@@ -140,6 +146,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     route: isPositive(route) ? route : 1,
     oneWayId: typeof id === "string" && id.length <= maxIdLength ? id : undefined,
     packs: Pack.isTaken(packs),
+    texts: LongTexts.isTaken(texts),
     raw
   }
 }
@@ -234,13 +241,16 @@ export const writeRequest = (
 // Mostly it is the same as the last one.
 let usualTimeout: number | undefined
 let usualPacks: number | undefined
+let usualTexts: number | undefined
 let usualEnd = ""
 
-const writeUsual = (timeoutMillis: number, packs: number | undefined) => {
-  if (timeoutMillis !== usualTimeout || packs !== usualPacks) {
-    usualTimeout = timeoutMillis
+const writeUsual = (extension: Extension) => {
+  const { packs, texts, timeout_ms } = extension
+  if (timeout_ms !== usualTimeout || packs !== usualPacks || texts !== usualTexts) {
+    usualTimeout = timeout_ms
     usualPacks = packs
-    usualEnd = `,"fiberbus":{"v":1,"timeout_ms":${timeoutMillis}${packs === undefined ? "" : `,"packs":${packs}`}}}`
+    usualTexts = texts
+    usualEnd = `,"fiberbus":${JSON.stringify({ v: 1, timeout_ms, packs, texts })}}`
   }
   return usualEnd
 }
@@ -254,7 +264,7 @@ const writeExtension = (extension: Extension): string =>
   extension.route === undefined &&
   extension.id === undefined &&
   extension.timeout_ms !== undefined
-    ? writeUsual(extension.timeout_ms, extension.packs)
+    ? writeUsual(extension)
     : `,"fiberbus":${JSON.stringify(extension)}}`
 
 /** A reply as a caller reads it. */

@@ -45,6 +45,15 @@ export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPub
     stream.write(text, isAscii ? "latin1" : "utf8")
   }
 
+  // In one string with what is before it, a large frame would be copied once more.
+  const writeApart = (frame: string, frameIsAscii: boolean) => {
+    stream.cork()
+    writeOut()
+    stream.write(frame, frameIsAscii ? "latin1" : "utf8")
+    stream.write("\r\n", "latin1")
+    stream.uncork()
+  }
+
   const flush = () => {
     if (dropped) return
     if (out !== "") writeOut()
@@ -78,9 +87,15 @@ export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPub
         lastIsAscii = length === channel.length
         lastHead = `*3\r\n$7\r\npublish\r\n$${length}\r\n${channel}\r\n$`
       }
-      if (bytes !== frame.length || !lastIsAscii) isAscii = false
+      if (!lastIsAscii) isAscii = false
+      if (bytes > directBytes) {
+        out += `${lastHead}${bytes}\r\n`
+        writeApart(frame, bytes === frame.length)
+        return startedAt
+      }
+      if (bytes !== frame.length) isAscii = false
       out += `${lastHead}${bytes}\r\n${frame}\r\n`
-      if (bytes > directBytes || out.length > maxOut) writeOut()
+      if (out.length > maxOut) writeOut()
       return startedAt
     },
     theirs: () => {

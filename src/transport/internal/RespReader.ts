@@ -8,6 +8,7 @@
  * Source: https://redis.io/docs/latest/develop/reference/protocol-spec (RESP2 and RESP3).
  */
 import { Buffer, isAscii } from "node:buffer"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import type { Frame } from "../Transport.ts"
 
 /** What the reader finds out. */
@@ -16,7 +17,7 @@ export interface Reading {
   readonly isOurs: () => boolean
   /** The answer to one: the receivers, or the text of an error. */
   readonly answered: (receivers: number, error: string | undefined) => void
-  /** A message of a channel, of so many bytes. Text where it is plain ASCII. Must not throw. */
+  /** A message of a channel, of so many bytes. Text where it is plain ASCII and has no `LongTexts`. Must not throw. */
   readonly message: ((channel: string, frame: Frame, bytes: number) => void) | undefined
   /** All else, frame by frame. */
   readonly other: (bytes: Buffer) => void
@@ -92,11 +93,13 @@ export class RespReader {
           }
           const end = start + this.payloadLength
           if (end + 2 > bytes.length) return this.keep(bytes, at, end + 2 - bytes.length)
-          if (!decided) {
+          // Its texts are cut from the bytes, so that none keeps those around it alive.
+          const isCut = bytes[start] === LongTexts.mark
+          if (!decided && !isCut) {
             decided = true
             text = isAscii(bytes) ? bytes.toString("latin1") : undefined
           }
-          this.deliver(bytes, text, from, from + length, start, end)
+          this.deliver(bytes, isCut ? undefined : text, from, from + length, start, end)
           at = end + 2
           continue
         }
