@@ -105,6 +105,16 @@ export const goals: ReadonlyArray<Goal> = [
   least("calls/s, durable", "calls", hundred, "rate", "fiberbus-durable", "bullmq", 5)
 ]
 
+/** What tells it from all others. */
+export const idOf = (goal: Goal): string =>
+  [goal.row, goal.case, goal.metric, goal.to === undefined ? goal.peer : `${goal.peer} to ${goal.to}`].join(", ")
+
+/** In words, without the case. */
+export const titleOf = (goal: Goal): string => {
+  const bound = goal.atLeast === undefined ? `≤ ${goal.atMost}` : `≥ ${goal.atLeast}`
+  return `${goal.what}: ${goal.to === undefined ? bound : `${bound} × ${Tables.nameOf(goal.to)}`}`
+}
+
 /** What was measured for it; undefined where one of the two was not. */
 export const measured = (results: Results.Results, goal: Goal): Results.Spread | undefined =>
   Results.spread(
@@ -125,10 +135,8 @@ export const table = (results: Results.Results, of: "all" | "measured" = "all"):
       .filter((goal) => of === "all" || measured(results, goal) !== undefined)
       .map((goal) => {
         const found = measured(results, goal)
-        const bound = goal.atLeast === undefined ? `≤ ${goal.atMost}` : `≥ ${goal.atLeast}`
-        const to = goal.to === undefined ? bound : `${bound} × ${Tables.nameOf(goal.to)}`
         return [
-          `${goal.what}: ${to}`,
+          titleOf(goal),
           goal.case,
           found === undefined ? "not measured" : Tables.spread(found, 2),
           found === undefined ? "–" : isMet(goal, found) ? "yes" : "no"

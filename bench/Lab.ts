@@ -42,6 +42,8 @@ export interface Row {
   readonly figures: ReadonlyArray<string>
   /** Its figures say something by themselves, not beside another peer's. */
   readonly alone?: true
+  /** Told on a page of its own instead of docs/performance.md. */
+  readonly page?: "capacity"
   readonly run: (lab: Lab) => Effect.Effect<void>
 }
 
@@ -93,6 +95,7 @@ export const make = (settings: Settings): Lab => ({
           build: entry.build ?? settings.build,
           limits: "default",
           pool: undefined,
+          services: undefined,
           ...setting
         }
       },
@@ -109,7 +112,7 @@ const freePort: Effect.Effect<number> = Effect.callback((resume) => {
 })
 
 /**
- * What comes before a peer's first turn: two seconds of calls, and on a busy machine up to twenty until there were so many that the optimising compiler
+ * What comes before a peer's first turn: two seconds of calls, and on a busy machine up to ten until there were so many that the optimising compiler
  * has done its work.
  */
 export const warmUp = (lab: Lab, plan: Pick<Plan, "op" | "inFlight">): Plan => ({

@@ -14,7 +14,7 @@ export interface Plan {
   readonly bytes?: number
   /** Ends after so many calls instead. */
   readonly calls?: number
-  /** Goes on until so many calls were made, for up to ten times as long. */
+  /** Goes on until so many calls were made, for up to five times as long. */
   readonly atLeast?: number
 }
 
@@ -68,7 +68,7 @@ class Meter {
   private isOver(): boolean {
     const now = performance.now()
     if (now < this.until) return false
-    return this.begins >= (this.plan.atLeast ?? 0) || now >= this.until + 9 * this.plan.millis
+    return this.begins >= (this.plan.atLeast ?? 0) || now >= this.until + 4 * this.plan.millis
   }
 
   /** Notes an answer. Throws when it is not what was sent. */

@@ -19,6 +19,8 @@ export interface Setting {
   readonly limits: "default" | "raised"
   /** Handlers at once; undefined for the peer's default. */
   readonly pool: number | undefined
+  /** Of a caller: it calls so many services of the role `idle` in turn, instead of the one of the role `serve`. */
+  readonly services: number | undefined
 }
 
 /** What the service is asked to do. */

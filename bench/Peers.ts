@@ -31,6 +31,7 @@ const ours: ReadonlyArray<Entry> = [
   entry("fiberbus-single", "fiberbus, Daebus' frames", "fiberbus", "single"),
   entry("fiberbus-live", "fiberbus, live", "fiberbus", "live"),
   entry("fiberbus-nats", "fiberbus, NATS", "fiberbus", "nats", "nats"),
+  entry("fiberbus-cluster", "fiberbus, Redis Cluster", "fiberbus", "cluster"),
   entry("fiberbus-durable", "fiberbus, durable", "fiberbus-durable"),
   entry("fiberbus-daebus", "fiberbus, Daebus caller", "daebus"),
   entry("fiberbus-memory", "fiberbus, memory", "fiberbus", "memory", "none", true),
@@ -66,8 +67,9 @@ export const all = (otherBuilds: ReadonlyArray<string>): ReadonlyArray<Entry> =>
     // Builds before them have no NATS, or nothing durable.
     const has = (file: string) => Fs.existsSync(Path.join(build, file))
     const known = ours.filter(
-      ({ broker, file }) =>
+      ({ broker, file, variant }) =>
         (broker !== "nats" || has("transport/Nats.js")) &&
+        (variant !== "cluster" || has("transport/RedisCluster.js")) &&
         (file !== "fiberbus-durable" || has("transport/RedisStreams.js"))
     )
     return known.map((entry) => ({ ...entry, key: `${entry.key}@${mark}`, name: `${entry.name} (${mark})`, build }))

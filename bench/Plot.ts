@@ -23,10 +23,17 @@ const wrap = (text: string, most: number): ReadonlyArray<string> =>
     return lines
   }, [])
 
-/** One figure: a panel for each case that was measured; undefined where none was. */
-export const svg = (results: Results.Results, row: Row, metric: Metric): string | undefined => {
-  const panels = Tables.casesOf(results, row).flatMap((of) => {
-    const found = Tables.peersOf(results, row, of).flatMap((peer) => {
+/** One figure: a panel for each case that was measured, or of those that are named; undefined where none was. */
+export const svg = (
+  results: Results.Results,
+  row: Row,
+  metric: Metric,
+  only: { readonly cases?: ReadonlyArray<string>; readonly peers?: ReadonlyArray<string> } = {}
+): string | undefined => {
+  const cases = Tables.casesOf(results, row).filter((of) => only.cases?.includes(of) ?? true)
+  const panels = cases.flatMap((of) => {
+    const peers = Tables.peersOf(results, row, of).filter((peer) => only.peers?.includes(peer) ?? true)
+    const found = peers.flatMap((peer) => {
       const spread = Results.spread(Results.values(results, { row: row.key, case: of, metric: metric.key, peer }))
       return spread === undefined ? [] : [{ peer, spread }]
     })

@@ -113,8 +113,25 @@ const end = (child: ChildProcess): Effect.Effect<void> =>
     if (child.connected) child.send({ id: 0, kind: "end" })
   })
 
-/** CPU time of any process of this machine since its start, in microseconds; Linux counts it in hundredths of a second. */
+/**
+ * CPU time of any process of this machine since its start, in microseconds. Counted in nanoseconds for each thread that still lives where the
+ * system does so, else in hundredths of a second.
+ */
 export const cpuOf = (pid: number): number => {
+  try {
+    const nanos = Fs.readdirSync(`/proc/${pid}/task`).map((thread) => {
+      const [running] = Fs.readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")
+      return Number(running)
+    })
+    const sum = nanos.reduce((sum, each) => sum + each, 0)
+    if (sum > 0) return sum / 1_000
+  } catch {
+    // A system without schedstat, or a thread that has just ended.
+  }
+  return ticksOf(pid)
+}
+
+const ticksOf = (pid: number): number => {
   // The name, in parentheses, may hold spaces; utime and stime are the 12th and 13th after it.
   const fields = Fs.readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)!.split(" ")
   return (Number(fields[11]) + Number(fields[12])) * 10_000

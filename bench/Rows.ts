@@ -2,6 +2,7 @@
 import type { Row } from "./Lab.ts"
 import * as Burst from "./rows/burst.ts"
 import * as Calls from "./rows/calls.ts"
+import * as Capacity from "./rows/capacity.ts"
 import * as Fanout from "./rows/fanout.ts"
 import * as Footprint from "./rows/footprint.ts"
 import * as Memory from "./rows/memory.ts"
@@ -21,5 +22,6 @@ export const all: ReadonlyArray<Row> = [
   Waiting.row,
   Footprint.footprint,
   Footprint.flat,
-  Start.row
+  Start.row,
+  Capacity.row
 ]

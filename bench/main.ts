@@ -31,7 +31,7 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
     /** Calls of the row `flat`, in millions. */
     millions: { type: "string" },
-    /** Writes docs/performance.md and its figures. */
+    /** Writes the pages of docs, their figures, and the block of the README. */
     report: { type: "boolean", default: false },
     /** Folder for CPU profiles; the figures of such a run mean little. */
     profile: { type: "string" }
@@ -55,8 +55,8 @@ const chosen = <A extends { readonly key: string }>(name: string, all: ReadonlyA
 }
 
 const program = Effect.gen(function* () {
-  const rounds = Math.ceil(positive("rounds", options.rounds ?? (options.quick ? "1" : "7")))
-  const millis = positive("seconds", options.seconds ?? (options.quick ? "0.2" : "1.5")) * 1000
+  const rounds = Math.ceil(positive("rounds", options.rounds ?? (options.quick ? "1" : "3")))
+  const millis = positive("seconds", options.seconds ?? (options.quick ? "0.2" : "1")) * 1000
   const rows = chosen("only", Rows.all, options.only)
   const peers = chosen("peers", Peers.all(options.other.map((folder) => Path.resolve(folder))), options.peers)
   const load = Os.loadavg()[0]!
@@ -93,7 +93,9 @@ const program = Effect.gen(function* () {
   const file = Path.join(import.meta.dirname, "results", `${at.replace(/[:.]/g, "-")}.json`)
   for (const row of rows) {
     if (lab.peersOf(row).length === 0) continue
+    const begun = performance.now()
     yield* row.run(lab)
+    console.log(`${row.key} took ${((performance.now() - begun) / 60_000).toFixed(1)} minutes\n`)
     // After each row: a run that is cut short has not been for nothing.
     for (const to of [file, ...(options.json === undefined ? [] : [Path.resolve(options.json)])]) {
       Fs.mkdirSync(Path.dirname(to), { recursive: true })

@@ -1,9 +1,11 @@
-/** Writes docs/performance.md and its figures: `node bench/performance.ts <results.json> …`. Of several files the later ones replace rows of those before. */
+/**
+ * Writes docs/performance.md, docs/capacity.md, their figures and a part of README.md: `node bench/performance.ts <results.json> …`. Of several files
+ * the later ones replace rows of those before; without any it is what was written last, kept in bench/measured.json.
+ */
 import * as Fs from "node:fs"
 import * as Report from "./Report.ts"
 import * as Results from "./Results.ts"
 
 const files = process.argv.slice(2)
-if (files.length === 0) throw new Error("name a file of results, as `npm run bench` writes to bench/results")
-const results = Results.merge(files.map((file) => JSON.parse(Fs.readFileSync(file, "utf8")) as Results.Results))
-console.log(Report.write(results).join("\n"))
+const read = (file: string) => JSON.parse(Fs.readFileSync(file, "utf8")) as Results.Results
+console.log(Report.write(files.length === 0 ? Report.read() : Results.merge(files.map(read))).join("\n"))

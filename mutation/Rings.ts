@@ -27,15 +27,23 @@ export const rings: Record<string, Ring> = {
   policy: { tests: ["test/policy/*.test.ts"] },
   client: {
     // Attempts are tried by the policies that make them, durable calls beside their topics.
-    tests: ["test/client/*.test.ts", "test/policy/{Policy,Retry}.test.ts", "test/durable/{calls,topics,laws}.test.ts"],
+    tests: [
+      "test/client/*.test.ts",
+      "test/policy/{Policy,Retry}.test.ts",
+      "test/durable/{calls,topics,laws,waiting,receipts,publishing}.test.ts"
+    ],
     without: storms
   },
   server: {
-    // Not those of a whole fleet. What a handler streams, asks and reports is tried from the side of its caller.
+    // Not those of a whole fleet. What a handler streams, asks and reports is tried from the side of its caller; groups of listeners
+    // beside their topics; what nobody should send, where it comes from.
     tests: [
       "test/server/!(fleet).test.ts",
+      "test/client/*.test.ts",
       "test/durable/{calls,topics,laws}.test.ts",
-      "test/client/{conversations,metrics,outcomes,replicas,streams,tracing}.test.ts"
+      "test/hostile/*.test.ts",
+      "test/simulation/durable.test.ts",
+      "test/topics/*.test.ts"
     ],
     without: [
       ...storms,
@@ -49,6 +57,14 @@ export const rings: Record<string, Ring> = {
       "leaves nobody waiting once its Layer has closed, also where it could not be stopped",
       "is not sent of a handler that ends at once, nor to callers that name no time",
       "ends each of ten thousand calls at once in a typed outcome, with an exact account",
+      "outlives 30,000 random requests, whole, mutated and as bytes, and answers only whom it may",
+      "outlives 10,000 frames of noise",
+      "with the first of a hundred thousand errors, short",
+      "outlives 10,000 random messages and is given objects only",
+      "is not ended by 30,000 frames that do not know its id",
+      "ends in a typed outcome by whatever comes with its id, 6,000 times, and other calls go on",
+      "writes a line for a flood of garbage, without its content, and answers the next good request",
+      "the simulation finds a store that forgets what a dead process had in hand",
       "is its own for each of hundreds of handlers that run interleaved"
     ]
   }

@@ -3,6 +3,9 @@ import { defineConfig, type Plugin } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 import { current } from "./Rings.ts"
 
+// A few worlds of each simulation: enough to notice what is plainly wrong, for each mutant anew.
+process.env["SIMULATION_SEEDS"] = "0.03"
+
 const conditions = ["fiberbus-source"]
 
 /** Leaves out the parts of a test file that are run over a real Redis. */

@@ -1,6 +1,6 @@
 /**
  * fiberbus as its users run it: built JavaScript, schemas checked on both sides and in both directions. The variants are `redis`, `single` (no frame
- * holds more than one message, as Daebus has it), `live` (its delivery), `nats`, `memory`, and `traced` (memory, with a tracer installed: two spans per
+ * holds more than one message, as Daebus has it), `live` (its delivery), `cluster` (`redis` names its nodes), `nats`, `memory`, and `traced` (memory, with a tracer installed: two spans per
  * call, which nobody exports).
  */
 import * as Path from "node:path"
@@ -42,6 +42,16 @@ const load = async (setting: Setting) => {
       const Nats = (await file("transport/Nats.js")) as typeof import("../../src/transport/Nats.ts")
       return Nats.layer({ servers: setting.nats ?? "" })
     }
+    if (setting.variant === "cluster") {
+      const RedisCluster = (await file(
+        "transport/RedisCluster.js"
+      )) as typeof import("../../src/transport/RedisCluster.ts")
+      const nodes = setting.redis.split(",").map((node) => {
+        const [host = "", port] = node.split(":")
+        return { host, port: Number(port) }
+      })
+      return RedisCluster.layer({ nodes })
+    }
     const RedisPubSub = (await file("transport/RedisPubSub.js")) as typeof import("../../src/transport/RedisPubSub.ts")
     return RedisPubSub.layer({
       url: setting.redis,
@@ -66,7 +76,13 @@ const load = async (setting: Setting) => {
       ...(setting.limits === "default" ? {} : { backlog: 200_000 })
     }
   )
-  return { bus, Echo, EchoLive, Happened, Transport: await transport() }
+  /** Of the role `idle`, one of many. */
+  const idle = (index: number) =>
+    Service.make(
+      `${setting.name}-idle${index}`,
+      Action.make("echo", { payload: schemas.payload, success: schemas.payload })
+    )
+  return { bus, Echo, EchoLive, Happened, idle, Transport: await transport() }
 }
 
 /** Builds a layer that lives as long as the process, and resolves when it stands. */
@@ -82,17 +98,23 @@ export const peer: Peer = {
     await stand(EchoLive.pipe(Layer.provide(Transport)))
   },
   connect: async (setting) => {
-    const { bus, Echo, EchoLive, Happened, Transport } = await load(setting)
+    const { bus, Echo, EchoLive, Happened, idle, Transport } = await load(setting)
     const inOneProcess = setting.variant === "memory" || setting.variant === "traced"
     const options = setting.limits === "default" ? undefined : { timeout: "10 minutes" as const }
     return new Promise<Client>((resolve, reject) => {
       const client = Effect.gen(function* () {
         const echo = yield* bus.Caller.make(Echo)
+        const many = yield* Effect.forEach(Array.from({ length: setting.services ?? 0 }), (_, index) =>
+          bus.Caller.make(idle(index))
+        )
         const context = yield* Effect.context<typeof bus.Transport.Transport.Identifier>()
         resolve({
           calls: effects(
             {
-              echo: (payload) => echo.echo(payload, options),
+              echo: (payload) =>
+                many.length === 0
+                  ? echo.echo(payload, options)
+                  : many[payload.id % many.length]!.echo(payload, options),
               wait: (payload) => echo.wait(payload, options),
               blob: (blob) => echo.blob(blob, options),
               // Held for longer than any row takes.
@@ -125,16 +147,9 @@ export const peer: Peer = {
     await stand(layers.pipe(Layer.provide(Transport)))
   },
   idle: async (setting, services) => {
-    const { bus, Transport } = await load(setting)
-    const { Action, Handlers, Service } = bus
+    const { bus, idle, Transport } = await load(setting)
     const one = (index: number) =>
-      Handlers.layer(
-        Service.make(
-          `${setting.name}-idle${index}`,
-          Action.make("echo", { payload: schemas.payload, success: schemas.payload })
-        ),
-        { echo: (payload: Payload.Payload) => Effect.succeed(payload) }
-      )
+      bus.Handlers.layer(idle(index), { echo: (payload: Payload.Payload) => Effect.succeed(payload) })
     const layers = Layer.mergeAll(one(0), ...Array.from({ length: services - 1 }, (_, index) => one(index + 1)))
     await stand(layers.pipe(Layer.provide(Transport)))
   }

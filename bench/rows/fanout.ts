@@ -26,13 +26,16 @@ const fanout = (lab: Lab.Lab, row: Lab.Row, processes: number) =>
         const deliveries = count * listeners
         return {
           rate: (deliveries / cost.result) * 1000,
-          cpu: (cost.client + cost.server + cost.broker) / deliveries
+          cpu: (cost.client + cost.server + cost.broker) / deliveries,
+          cpuClient: cost.client / deliveries,
+          cpuServer: cost.server / deliveries,
+          cpuBroker: cost.broker / deliveries
         }
       })
   })
 
 /** Milliseconds until every listener has heard them all. */
-const messages = (
+export const messages = (
   { ears, publisher }: { readonly ears: ReadonlyArray<Lab.Pair["client"]>; readonly publisher: Lab.Pair["client"] },
   count: number
 ) =>

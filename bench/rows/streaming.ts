@@ -29,7 +29,10 @@ export const row: Lab.Row = {
           const items = count * streams
           return {
             rate: (items / cost.result.reduce((sum, millis) => sum + millis, 0)) * 1000,
-            cpu: (cost.client + cost.server + cost.broker) / items
+            cpu: (cost.client + cost.server + cost.broker) / items,
+            cpuClient: cost.client / items,
+            cpuServer: cost.server / items,
+            cpuBroker: cost.broker / items
           }
         })
     })

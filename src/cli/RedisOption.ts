@@ -63,17 +63,20 @@ export const ConnectDurable = Context.Reference<(options: RedisPubSub.Options) =
   { defaultValue: () => RedisStreams.layerDurable }
 )
 
+/** And in a Cluster. */
+export const ConnectClusterDurable = Context.Reference<
+  (options: RedisCluster.Options) => Layer.Layer<Durable, TransportError>
+>("fiberbus/cli/RedisOption/ConnectClusterDurable", { defaultValue: () => RedisStreams.layerClusterDurable })
+
 /** What keeps messages, connected as {@link layer}. */
 export const layerDurable = (option: RedisOption): Layer.Layer<Durable, Failed> =>
   Layer.unwrap(
     Effect.gen(function* () {
-      const connect = yield* ConnectDurable
-      if (Option.isSome(option.cluster))
-        return yield* usage("what is kept is in one Redis, not in a Cluster: use --redis")
-      const environment = yield* Effect.mapError(RedisPubSub.environment, unusable)
-      return Layer.catch(connect(merge(environment, option)), (error) =>
-        Layer.effectContext(Effect.fail(fromTransportError(error)))
-      )
+      const cluster = yield* clusterOf(option)
+      const durable = Option.isSome(cluster)
+        ? (yield* ConnectClusterDurable)(cluster.value)
+        : (yield* ConnectDurable)(merge(yield* Effect.mapError(RedisPubSub.environment, unusable), option))
+      return Layer.catch(durable, (error) => Layer.effectContext(Effect.fail(fromTransportError(error))))
     })
   )
 

@@ -26,6 +26,7 @@ import * as ClusterHealth from "./internal/RedisClusterHealth.ts"
 import * as ClusterSubscriptions from "./internal/RedisClusterSubscriptions.ts"
 import * as RedisNodes from "./internal/RedisNodes.ts"
 import * as clusterOptions from "./internal/redisClusterOptions.ts"
+import * as ClusterStart from "./internal/redisClusterStart.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as Thrown from "./internal/thrown.ts"
 import * as KeySlot from "./KeySlot.ts"
@@ -77,7 +78,7 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
       (node) => sharded || nodes.ownerOf(home)?.address === node,
       () => trouble()
     )
-    const starting = makeStarting()
+    const starting = ClusterStart.make()
 
     // In classic mode every node does: all channels are said to be in one slot, whose master is used.
     let home = Math.floor(Math.random() * KeySlot.slots)
@@ -94,7 +95,9 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
 
     const trouble = () => {
       const slot = nodes.uncovered()
-      return slot === undefined ? subscriptions.trouble() : { error: uncovered(settings.name, slot), lost: true }
+      return slot === undefined
+        ? subscriptions.trouble()
+        : { error: ClusterStart.uncovered(settings.name, slot), lost: true }
     }
     const gaveUp = (error: TransportError) => {
       health.gaveUp(error)
@@ -235,48 +238,6 @@ const connect = ({ at, seeds, settings, sharded }: clusterOptions.Cluster) =>
       },
       whileDown: settings.whileDown
     })
-  })
-
-/** Waits until each of the first nodes is connected, or its first attempt has failed. */
-const makeStarting = () => {
-  const pending = new Set<string>()
-  let over = false
-  let failed: TransportError | undefined
-  let resume: ((outcome: Effect.Effect<void, TransportError>) => void) | undefined
-  const look = () => {
-    if (pending.size > 0 || resume === undefined) return
-    over = true
-    resume(Effect.void)
-  }
-  return {
-    expect: (address: string) => {
-      if (!over) pending.add(address)
-    },
-    settled: (address: string, error: TransportError | undefined) => {
-      if (over) return
-      if (error !== undefined && !RedisNodes.passing.has(error.kind)) {
-        over = true
-        failed = error
-        return resume?.(Effect.fail(error))
-      }
-      pending.delete(address)
-      look()
-    },
-    done: Effect.callback<void, TransportError>((done) => {
-      resume = done
-      if (failed !== undefined) return done(Effect.fail(failed))
-      look()
-    })
-  }
-}
-
-const uncovered = (name: string, slot: number) =>
-  new TransportError({
-    kind: "Unreachable",
-    operation: `use ${name}`,
-    detail: `no master has slot ${slot}`,
-    hint: "Check CLUSTER INFO of its nodes",
-    sent: "no"
   })
 
 const noPatterns = (pattern: string) =>

@@ -17,14 +17,21 @@ import { type Consumer, type Consumption, type DeadLetter, type Done, Durable, t
 import { full, maxCauseLength } from "./internal/durableMemory.ts"
 import * as FirstConnection from "./internal/FirstConnection.ts"
 import { Gathering } from "./internal/Gathering.ts"
+import * as RedisClusterKeeper from "./internal/RedisClusterKeeper.ts"
+import * as RedisKeeper from "./internal/RedisKeeper.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
+import * as RedisNodes from "./internal/RedisNodes.ts"
+import { reader } from "./internal/readOptions.ts"
+import * as clusterOptions from "./internal/redisClusterOptions.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as library from "./internal/redisDurableLibrary.ts"
 import * as redisError from "./internal/redisError.ts"
+import * as redisGive from "./internal/redisGive.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
 import * as redisReplies from "./internal/redisReplies.ts"
 import * as Thrown from "./internal/thrown.ts"
+import * as RedisCluster from "./RedisCluster.ts"
 import * as RedisPubSub from "./RedisPubSub.ts"
 import { type Transport, TransportError } from "./Transport.ts"
 
@@ -35,19 +42,25 @@ export interface Options extends RedisPubSub.Options {
    * append fails with kind `Overloaded`, and nothing that is there is dropped.
    */
   readonly maxLength?: number | undefined
+  /**
+   * Replicas of its Redis that must have a message before it counts as kept (`WAIT`), for what is enqueued, called and published. Default 0: a
+   * failover may lose what was not copied yet. What they do not have in half of `commandTimeout` fails with kind `Unreachable`, sent: unknown.
+   */
+  readonly replicas?: number | undefined
   /** Fails the Layer where Redis does not keep what it should, in place of a warning. */
   readonly strict?: boolean | undefined
 }
 
-/** How long a read waits for messages, in milliseconds. */
-const blockMillis = 2_000
-
 /** What a consumer is told of its own deliveries after a lost connection, at most. */
 const maxOwn = 1_000
+
+/** Where some nodes of a Redis Cluster are and who we are there, and what may be kept, as for one Redis. */
+export interface ClusterOptions extends RedisCluster.Options, Pick<Options, "maxLength" | "replicas" | "strict"> {}
 
 /** @see {@link make} */
 interface Kept extends redisOptions.Settings {
   readonly maxLength: number
+  readonly replicas: number
   readonly strict: boolean
 }
 
@@ -67,27 +80,58 @@ export const make = (options: Options = {}): Effect.Effect<Durable["Service"], T
   Effect.flatMap(RedisDefences, (defences) => {
     const settings = redisOptions.resolve(options, defences)
     if (settings instanceof TransportError) return Effect.fail(settings)
-    const kept: Kept = { ...settings, maxLength: options.maxLength ?? 0, strict: options.strict ?? false }
+    const kept = read.checked(() => keptOf(settings, options))
+    if (kept instanceof TransportError) return Effect.fail(kept)
     return FirstConnection.patiently(
       settings,
       Effect.suspend(() => connect(kept))
     )
   })
 
+const read = reader("RedisStreams")
+
+const keptOf = (
+  settings: redisOptions.Settings,
+  { maxLength, replicas, strict = false }: Pick<Options, "maxLength" | "replicas" | "strict">
+): Kept => ({
+  ...settings,
+  maxLength: maxLength ?? 0,
+  replicas: read.integer("replicas", replicas, 0, 100) ?? 0,
+  strict
+})
+
 const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportError, Scope.Scope> =>
   Effect.gen(function* () {
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const log = (line: Effect.Effect<void>) => void runFork(Effect.annotateLogs(line, "transport", settings.name))
+    const log = yield* logging(settings)
+    const { keeper, link } = yield* one(settings, "durable", log)
+    yield* inspect(settings, link)
+    if (settings.replicas === 0) return yield* keeping(settings, keeper, keeper, true)
+    // It is lost and found with the first one: one line for both is enough.
+    const confirming = yield* one(settings, "durable-confirmed", () => {}, confirmed(settings))
+    return yield* keeping(settings, keeper, confirming.keeper, true)
+  })
 
-    const threw = Thrown.make(log)
+type Log = (line: Effect.Effect<void>) => void
+
+const logging = ({ name }: Kept): Effect.Effect<Log> =>
+  Effect.map(Effect.context<never>(), (context) => {
+    const runFork = Effect.runForkWith(context)
+    return (line) => void runFork(Effect.annotateLogs(line, "transport", name))
+  })
+
+const confirmed = ({ commandTimeoutMillis, replicas }: Kept) =>
+  redisGive.confirmed(replicas, Math.ceil(commandTimeoutMillis / 2))
+
+const one = (settings: Kept, name: string, log: Log, give?: redisGive.Give) =>
+  Effect.gen(function* () {
     let refusedLibrary: TransportError | undefined
     const load = (done: () => void) =>
-      link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, (error) => {
+      loadLibrary(link, (error) => {
         refusedLibrary = error
         done()
       })
     let wasUp = false
-    const link: RedisLink.RedisLink = RedisLink.make(settings, "durable", {
+    const link: RedisLink.RedisLink = RedisLink.make(settings, name, {
       prepare: () => load(() => {}),
       up: () => {
         if (wasUp) log(Effect.logInfo(`fiberbus: messages are kept again at ${settings.name}`))
@@ -107,7 +151,81 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       (error) => Effect.flip(redisGreeting.explain(settings, error))
     )
     if (refusedLibrary !== undefined) return yield* withoutFunctions(refusedLibrary)
-    yield* inspect(settings, link)
+    return { keeper: RedisKeeper.one(settings, link, load, give), link }
+  })
+
+/**
+ * Connects to a Redis Cluster, and disconnects when the Scope closes. Each queue is kept by the master of its slot: those of a service, or
+ * of a topic with all its groups, share one. They follow it, to a promoted replica or to another master.
+ *
+ * A master that is not there at the start is waited for, as one that is lost later. Where pub/sub is classic, answers are published in the step
+ * that settles their requests; sharded ones have other slots, so that they are sent behind it.
+ * Errors: those of {@link make}; `InvalidOptions` where it is no cluster.
+ */
+export const makeCluster = (options: ClusterOptions): Effect.Effect<Durable["Service"], TransportError, Scope.Scope> =>
+  Effect.flatMap(RedisDefences, (defences) => {
+    const resolved = clusterOptions.resolve(options, defences)
+    if (resolved instanceof TransportError) return Effect.fail(resolved)
+    const kept = read.checked(() => keptOf(resolved.settings, options))
+    if (kept instanceof TransportError) return Effect.fail(kept)
+    return FirstConnection.patiently(
+      resolved.settings,
+      Effect.suspend(() => connectCluster(resolved, kept))
+    )
+  })
+
+const connectCluster = (cluster: clusterOptions.Cluster, settings: Kept) =>
+  Effect.gen(function* () {
+    const log = yield* logging(settings)
+    const keeper = yield* many(cluster, log)
+    yield* Effect.forEach(keeper.masters(), ({ link, settings: { name } }) => inspect({ ...settings, name }, link), {
+      discard: true
+    })
+    const publishes = !cluster.sharded
+    if (settings.replicas === 0) return yield* keeping(settings, keeper, keeper, publishes)
+    return yield* keeping(settings, keeper, yield* many(cluster, () => {}, confirmed(settings)), publishes)
+  })
+
+const many = (cluster: clusterOptions.Cluster, log: Log, give?: redisGive.Give) =>
+  Effect.gen(function* () {
+    let refusedLibrary: TransportError | undefined
+    const lost = new Set<string>()
+    const owner: RedisClusterKeeper.Owner = {
+      load: (link, done) =>
+        loadLibrary(link, (error) => {
+          // One that is a replica by now has them from its master.
+          if (error !== undefined && !RedisNodes.passing.has(error.kind)) refusedLibrary = error
+          done()
+        }),
+      up: ({ address }) => {
+        if (lost.delete(address)) log(Effect.logInfo(`fiberbus: messages are kept again at ${address}`))
+      },
+      down: ({ address }, error, wasUp) => {
+        if (!wasUp || lost.has(address)) return
+        lost.add(address)
+        log(Effect.logWarning(`fiberbus: messages cannot be kept at ${address}: ${error.message}`))
+      },
+      removed: ({ address }) => lost.delete(address),
+      gaveUp: (error) => log(Effect.logError(`fiberbus: the keeping of messages is given up: ${error.message}`))
+    }
+    const keeper = yield* RedisClusterKeeper.make(cluster, owner, give)
+    if (refusedLibrary !== undefined) return yield* withoutFunctions(refusedLibrary)
+    return keeper
+  })
+
+/** Gives one Redis the functions. */
+const loadLibrary = (link: Pick<RedisLink.RedisLink, "command">, done: (error: TransportError | undefined) => void) =>
+  link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, done)
+
+/** What is the same wherever a queue is kept. What is new goes to the keeper `entry`, which is `keeper` or has connections of its own. */
+const keeping = (
+  settings: Kept,
+  keeper: RedisKeeper.RedisKeeper,
+  entry: RedisKeeper.RedisKeeper,
+  publishes: boolean
+): Effect.Effect<Durable["Service"], never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const threw = Thrown.make(yield* logging(settings))
 
     const overloaded = new TransportError({
       kind: "Overloaded",
@@ -124,18 +242,19 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       words: ReadonlyArray<string>,
       bytes: number,
       done: RedisLink.Done,
-      asBytes = false
+      asBytes = false,
+      by = keeper
     ) => {
-      const args = [library.named(operation), "1", `${queue}.requests`, ...words]
-      const send = asBytes ? link.bytesWhenUp : link.commandWhenUp
-      send("fcall", args, bytes, (error, reply) => {
+      const args = [library.named(operation), ...by.keysOf(queue), ...words]
+      const send = (done: RedisLink.Done) => by.send(queue, "fcall", args, bytes, done, asBytes)
+      send((error, reply) => {
         if (error === undefined) return done(undefined, reply)
         // The master has become a replica: elsewhere there is another one.
-        if (error.detail.startsWith("READONLY")) link.rebuild(error)
+        if (error.detail.startsWith("READONLY")) by.demoted(queue, error)
         const named = renamed(error, `${operation} in ${queue}`)
         if (!error.detail.includes("Function not found")) return done(named, undefined)
-        load(() =>
-          send("fcall", args, bytes, (error, reply) =>
+        by.load(queue, () =>
+          send((error, reply) =>
             done(error === undefined ? undefined : renamed(error, `${operation} in ${queue}`), reply)
           )
         )
@@ -149,11 +268,12 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       common: ReadonlyArray<string>,
       asked: ReadonlyArray<A>,
       bytes: number,
-      tell: (asked: A, error: TransportError | undefined, outcome: string | undefined) => void
+      tell: (asked: A, error: TransportError | undefined, outcome: string | undefined) => void,
+      by = keeper
     ) => {
       const words = [...common]
       for (const one of asked) words.push(...one.words)
-      run(operation, queue, words, bytes, (error, reply) => {
+      const done: RedisLink.Done = (error, reply) => {
         for (let i = 0; i < asked.length; i++) {
           const outcome = Array.isArray(reply) ? String(reply[i]) : undefined
           try {
@@ -163,7 +283,8 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
             threw(queue, defect)
           }
         }
-      })
+      }
+      run(operation, queue, words, bytes, done, false, by)
     }
     const refusedOne = (text: string, operation: string) => {
       const { scrub, tls, user } = settings
@@ -171,20 +292,28 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
     }
     const appends = new Gathering<Asked<Parameters<Durable["Service"]["append"]>[2]> & { readonly isDelayed: boolean }>(
       (queue, asked, bytes) =>
-        runAll("append", queue, [String(settings.maxLength)], asked, bytes, ({ done, isDelayed }, error, outcome) => {
-          if (error !== undefined) return done(error, undefined)
-          if (isDelayed) wake(queue)
-          switch (outcome?.[0]) {
-            case "f":
-              return done(full(queue, settings.maxLength), undefined)
-            case "w":
-              return done(undefined, { _tag: "Waiting" })
-            case "r":
-              return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
-            default:
-              done(undefined, { _tag: "Added" })
-          }
-        })
+        runAll(
+          "append",
+          queue,
+          [String(settings.maxLength)],
+          asked,
+          bytes,
+          ({ done, isDelayed }, error, outcome) => {
+            if (error !== undefined) return done(error, undefined)
+            if (isDelayed) wake(queue)
+            switch (outcome?.[0]) {
+              case "f":
+                return done(full(queue, settings.maxLength), undefined)
+              case "w":
+                return done(undefined, { _tag: "Waiting" })
+              case "r":
+                return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
+              default:
+                done(undefined, { _tag: "Added" })
+            }
+          },
+          entry
+        )
     )
     yield* Effect.addFinalizer(() => Effect.sync(() => appends.flush()))
 
@@ -199,10 +328,15 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
           asBytes
         )
       )
-    const asking = (name: string, args: ReadonlyArray<string>) =>
+    const asking = (queue: string, name: string, args: ReadonlyArray<string>) =>
       Effect.callback<unknown, TransportError>((resume) =>
-        link.bytesWhenUp(name, args, 0, (error, reply) =>
-          resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error))
+        keeper.send(
+          queue,
+          name,
+          args,
+          0,
+          (error, reply) => resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error)),
+          true
         )
       )
 
@@ -221,31 +355,17 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       const wakes = delayed.get(queue) ?? new Set<() => void>()
       delayed.set(queue, wakes)
       let mayMiss = false
-      let clientId = ""
-      const reader: RedisLink.RedisLink = RedisLink.make(
-        { ...settings, commandTimeoutMillis: settings.commandTimeoutMillis + blockMillis },
-        "consumer",
-        {
-          prepare: () =>
-            reader.command("client", ["ID"], 0, (_, reply) => {
-              clientId = typeof reply === "number" ? String(reply) : ""
-            }),
-          up: () => {},
-          down: () => {
-            mayMiss = true
-            clientId = ""
-          },
-          mayReconnect: () => true,
-          gaveUp: () => {}
-        }
-      )
+      const reader = keeper.reader(queue, () => {
+        mayMiss = true
+      })
       yield* Effect.addFinalizer(() => reader.close)
       yield* reader.start
 
+      /** True if the group was not there. */
       const join = Effect.catchIf(
-        Effect.asVoid(asking("xgroup", ["CREATE", stream, group, "0", "MKSTREAM"])),
-        ({ detail }) => detail.startsWith("BUSYGROUP"),
-        () => Effect.void
+        Effect.as(asking(queue, "xgroup", ["CREATE", stream, group, "0", "MKSTREAM"]), true),
+        ({ detail }: TransportError) => detail.startsWith("BUSYGROUP"),
+        () => Effect.succeed(false)
       )
       yield* join
 
@@ -266,10 +386,10 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       const readNew = (max: number) =>
         Effect.callback<ReadonlyArray<Entry>, TransportError>((resume) => {
           let isWanted = true
-          reader.bytesWhenUp(
+          const block = String(RedisKeeper.blockMillis)
+          reader.wait(
             "xreadgroup",
-            ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", String(blockMillis), "STREAMS", stream, ">"],
-            0,
+            ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", block, "STREAMS", stream, ">"],
             (error, reply) => {
               const entries = error === undefined ? redisReplies.read(reply) : []
               if (!isWanted) return giveBack(entries)
@@ -278,8 +398,8 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
           )
           return Effect.sync(() => {
             isWanted = false
-            // It waits for nothing any more. Who may not say so waits for its end.
-            if (clientId !== "") link.commandWhenUp("client", ["UNBLOCK", clientId], 0, () => {})
+            // It waits for nothing any more.
+            reader.unblock()
           })
         })
 
@@ -317,15 +437,16 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
         read: (max) =>
           Effect.catchIf(
             read(max),
-            // The stream or its group has been deleted, or Redis has lost its data.
+            // The stream or its group has been deleted, or Redis has lost its data; or they are kept by another master now.
             ({ detail }) => detail.startsWith("NOGROUP") || detail.startsWith("UNBLOCKED"),
             (error) =>
-              Effect.andThen(
-                join,
+              Effect.flatMap(join, (wasGone) =>
                 Effect.as(
-                  Effect.logWarning(
-                    `fiberbus: the group ${group} of ${stream} was gone and has been made again, what was there is lost: ${error.detail}`
-                  ),
+                  wasGone
+                    ? Effect.logWarning(
+                        `fiberbus: the group ${group} of ${stream} was gone and has been made again, what was there is lost: ${error.detail}`
+                      )
+                    : Effect.void,
                   []
                 )
               )
@@ -383,7 +504,7 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
       limit: number
     ): Effect.Effect<ReadonlyArray<DeadLetter>, TransportError> =>
       Effect.map(
-        asking("xrange", [
+        asking(queue, "xrange", [
           `${queue}.dead`,
           from,
           from.startsWith("(") || from === "-" ? "+" : from,
@@ -395,10 +516,11 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
 
     return {
       name: settings.name,
-      capabilities: { kept: "broker", publishes: true, maxFrameBytes: settings.maxFrameBytes },
+      capabilities: { kept: "broker", publishes, maxFrameBytes: settings.maxFrameBytes },
       append: (queue, { delayMillis, frame, id, key }, done) => {
         const bytes = Buffer.byteLength(frame)
-        if (link.bytesInFlight() + appends.bytes + bytes > settings.maxBytesInFlight) return done(overloaded, undefined)
+        if (entry.bytesInFlight(queue) + appends.bytes + bytes > settings.maxBytesInFlight)
+          return done(overloaded, undefined)
         const isDelayed = delayMillis > 0
         appends.add(
           queue,
@@ -407,21 +529,22 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
         )
       },
       state: (queue, id, done) =>
-        link.commandWhenUp("get", [`${queue}.id:${id}`], 0, (error, reply) => {
+        keeper.send(queue, "get", [`${queue}.id:${id}`], 0, (error, reply) => {
           if (error !== undefined) return done(renamed(error, `look for a result in ${queue}`), undefined)
           if (typeof reply !== "string") return done(undefined, { _tag: "Unknown" })
           done(undefined, reply === "w" ? { _tag: "Waiting" } : { _tag: "Done", frame: reply.slice(1) })
         }),
       publish: (topic, { channel, frame, id, keepMillis }, done) => {
         const bytes = Buffer.byteLength(frame)
-        if (link.bytesInFlight() + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
+        if (entry.bytesInFlight(topic) + bytes > settings.maxBytesInFlight) return done(overloaded, 0)
         const words = [id, frame, String(Math.ceil(keepMillis)), String(settings.maxLength), channel]
-        run("publish", topic, words, bytes, (error, reply) => {
+        const published: RedisLink.Done = (error, reply) => {
           if (error !== undefined) return done(error, 0)
           const [tag, value] = reply as [string, unknown]
           if (tag === "Full") done(full(String(value), settings.maxLength), 0)
           else done(undefined, Number(value))
-        })
+        }
+        run("publish", topic, words, bytes, published, false, entry)
       },
       subscribe: (topic, queue, from) =>
         Effect.asVoid(running("subscribe", topic, [queue, from === "beginning" ? "1" : "0"])),
@@ -434,14 +557,14 @@ const connect = (settings: Kept): Effect.Effect<Durable["Service"], TransportErr
             : letters(queue, after === undefined ? "-" : `(${after}`, limit),
         find: (queue, letter) =>
           isLetter(letter) ? Effect.map(letters(queue, letter, 1), ([found]) => found) : Effect.succeed(undefined),
-        size: (queue) => Effect.map(asking("xlen", [`${queue}.dead`]), Number),
+        size: (queue) => Effect.map(asking(queue, "xlen", [`${queue}.dead`]), Number),
         replay: (queue, letter) =>
           isLetter(letter)
             ? Effect.map(running("replay", queue, [letter]), (reply) => reply === 1)
             : Effect.succeed(false),
         discard: (queue, letter) =>
           isLetter(letter)
-            ? Effect.map(asking("xdel", [`${queue}.dead`, letter]), (reply) => reply === 1)
+            ? Effect.map(asking(queue, "xdel", [`${queue}.dead`, letter]), (reply) => reply === 1)
             : Effect.succeed(false)
       }
     }
@@ -519,3 +642,17 @@ export const layerConfig = (
   options: Config.Config<Options> = RedisPubSub.environment
 ): Layer.Layer<Durable | Transport, TransportError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(options, (options) => layer(options)))
+
+/** Messages that are kept in a Redis Cluster, and nothing else: beside another transport. @see {@link makeCluster} */
+export const layerClusterDurable = (options: ClusterOptions): Layer.Layer<Durable, TransportError> =>
+  Layer.effect(Durable, makeCluster(options))
+
+/** Messages that are kept, and all other traffic, over one Redis Cluster: `RedisCluster` besides. */
+export const layerCluster = (options: ClusterOptions): Layer.Layer<Durable | Transport, TransportError> =>
+  Layer.merge(RedisCluster.layer(options), layerClusterDurable(options))
+
+/** The same with options that are read when the Layer is built, by default from the environment as `RedisCluster` does. */
+export const layerClusterConfig = (
+  options: Config.Config<ClusterOptions> = RedisCluster.environment
+): Layer.Layer<Durable | Transport, TransportError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(options, (options) => layerCluster(options)))

@@ -2,11 +2,14 @@ import { readdirSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Capacity from "../../bench/Capacity.ts"
 import * as Goals from "../../bench/Goals.ts"
 import * as Lab from "../../bench/Lab.ts"
 import * as Payload from "../../bench/Payload.ts"
 import * as Peers from "../../bench/Peers.ts"
 import * as Plot from "../../bench/Plot.ts"
+import * as Readme from "../../bench/Readme.ts"
+import * as Reasons from "../../bench/Reasons.ts"
 import * as Report from "../../bench/Report.ts"
 import * as Results from "../../bench/Results.ts"
 import * as Rows from "../../bench/Rows.ts"
@@ -87,6 +90,27 @@ describe("goals", () => {
 
   it("are not said to be met where nothing was measured", () => {
     for (const line of Goals.table(results([])).split("\n").slice(2)) assert.match(line, /not measured \| +– \|$/)
+  })
+
+  it("are told apart by their ids, and every reason is one of a goal", () => {
+    const ids = Goals.goals.map(Goals.idOf)
+    assert.lengthOf(new Set(ids), ids.length)
+    assert.deepStrictEqual(
+      Object.keys(Reasons.reasons).filter((id) => !ids.includes(id)),
+      []
+    )
+  })
+
+  it("have their reason on the page where they are missed, and only there", () => {
+    const at = (ours: number, theirs: number) =>
+      results([sample("fiberbus", 0, { rate: ours }), sample("moleculer", 0, { rate: theirs })])
+    assert.match(
+      Reasons.list(at(4, 1)),
+      /^- \*\*calls\/s, packed: ≥ 5 × Moleculer\*\*, 100 in flight: Each call is encoded/
+    )
+    assert.include(Report.page(at(4, 1)), "### Those that were missed")
+    assert.strictEqual(Reasons.list(at(5, 1)), "")
+    assert.notInclude(Report.page(at(5, 1)), "### Those that were missed")
   })
 
   it("concern rows and metrics that exist", () => {
@@ -244,5 +268,54 @@ describe("the page", () => {
     assert.include(svg, "2,000 (180–2,200)")
     assert.include(svg, "2 shared cores")
     assert.isUndefined(Plot.svg(results([]), calls, metric))
+  })
+})
+
+describe("the capacity page", () => {
+  const listening = (step: string, cpuBroker: number) => ({
+    row: "capacity",
+    case: `listeners: ${step}`,
+    peer: "fiberbus",
+    round: 0,
+    values: { cpuBroker }
+  })
+  const measured = results([
+    { ...sample("fiberbus", 0, { cpuBroker: 20 }, "latency"), case: "1 in flight" },
+    sample("fiberbus", 0, { cpu: 10, cpuClient: 5, cpuServer: 4, cpuBroker: 1 }),
+    sample("fiberbus-single", 0, { cpuClient: 5, cpuServer: 4, cpuBroker: 2 }),
+    // An event costs 3 µs, and 0.5 more for each process that hears it.
+    listening("1", 3.5),
+    listening("4", 5),
+    listening("16", 11)
+  ])
+
+  it("feeds its model with what was measured", () => {
+    const found = Capacity.inputs(measured)
+    assert.deepStrictEqual(found, { lone: 20, single: 2, packed: 1, ends: 9, publish: 3, deliver: 0.5 })
+    // 70 % of a core each.
+    assert.strictEqual(Capacity.carried(1, 2), 350_000)
+    assert.closeTo(Capacity.carried(6, 2), 2_100_000, 1)
+    assert.closeTo(Capacity.events(found!, 8), 100_000, 1)
+    const page = Capacity.page(measured, [])
+    assert.match(page, /\| 6 +\| +210,000 \| +2,100,000 \| +4,200,000 \| +27 \|/)
+    assert.match(
+      page,
+      /\| calls, `one`, packed \(the default\) +\| +10\.0 \|.*\| +200,000 \| +250,000 \| +1,000,000 \|/
+    )
+  })
+
+  it("has no model where an input is missing", () => {
+    assert.isUndefined(Capacity.inputs(slowRound))
+    assert.include(Capacity.page(slowRound, []), "did not measure what the model needs")
+  })
+})
+
+describe("the README", () => {
+  it("is given the block between its comments, and nothing else changes", () => {
+    const readme = "a\n<!-- measured: written by npm run bench:report -->\nold\n<!-- measured: end -->\nb\n"
+    const written = Readme.replace(readme, "new")
+    assert.strictEqual(written, readme.replace("old", "new"))
+    assert.strictEqual(Readme.replace(written, "new"), written)
+    assert.throws(() => Readme.replace("without comments", "new"), /README.md lacks/)
   })
 })

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Durable, type Transport } from "fiberbus"
-import { RedisServer } from "fiberbus/testing"
+import { RedisClusterServer, RedisServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
 import { maxItems } from "../../src/transport/internal/Gathering.ts"
 
@@ -382,6 +382,39 @@ describe("memory", () => {
 const redis = Layer.unwrap(
   RedisServer.RedisServer.use(({ url }) => Effect.succeed(RedisStreams.layerDurable({ url, maxLength })))
 ).pipe(Layer.provideMerge(RedisServer.layer))
+
+const cluster = Layer.unwrap(
+  RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
+    Effect.succeed(RedisStreams.layerClusterDurable({ nodes, maxLength }))
+  )
+).pipe(Layer.provideMerge(RedisClusterServer.layer()))
+
+it.layer(cluster, { excludeTestServices: true, timeout: "60 seconds" })("Redis Cluster", (it) => {
+  let queues = 0
+  for (const [name, promise] of promises) {
+    it.effect(name, () =>
+      Effect.flatMap(Durable.Durable, (store) =>
+        promise({ store, queue: `test:{q${++queues}}`, pass: Effect.sleep("10 millis") })
+      )
+    )
+  }
+
+  it.effect("keeps queues at all masters, each where its slot is", () =>
+    Effect.gen(function* () {
+      const store = yield* Durable.Durable
+      const server = yield* RedisClusterServer.RedisClusterServer
+      const owners = new Set<string>()
+      for (let n = 0; n < 20; n++) {
+        const queue = `{spread${n}}`
+        yield* append(store, queue, { id: "1" })
+        const owner = yield* Effect.orDie(server.ownerOf(queue))
+        owners.add(owner.id)
+        assert.strictEqual(yield* Effect.orDie(owner.server.command("XLEN", `${queue}.requests`)), 1)
+      }
+      assert.strictEqual(owners.size, 3)
+    })
+  )
+})
 
 it.layer(redis, { excludeTestServices: true })("Redis", (it) => {
   let queues = 0

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Queue, Schedule, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Broadcast, DeadLetters, Durable, Listener, Memory, Topic, type Transport } from "fiberbus"
-import { RedisServer } from "fiberbus/testing"
+import { RedisClusterServer, RedisServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
 
 const Orders = Topic.durable(Topic.make("orders", { n: Schema.Finite }), { keep: "1 hour" })
@@ -105,3 +105,21 @@ it.layer(RedisServer.layer, { excludeTestServices: true, timeout: "20 seconds" }
     )
   }
 })
+
+it.layer(RedisClusterServer.layer(), { excludeTestServices: true, timeout: "60 seconds" })(
+  "a durable topic in a Redis Cluster",
+  (it) => {
+    for (const pubsub of ["sharded", "classic"] as const) {
+      for (const [index, [name, promise]] of promises(Effect.sleep("5 millis")).entries()) {
+        it.effect(`${name}, where pub/sub is ${pubsub}`, () =>
+          RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
+            Effect.provide(
+              Effect.scoped(promise),
+              Layer.fresh(RedisStreams.layerCluster({ nodes, pubsub, prefix: `${pubsub}${index}:` }))
+            )
+          )
+        )
+      }
+    }
+  }
+)

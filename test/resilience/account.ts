@@ -76,7 +76,7 @@ export const make = Effect.fnUntraced(function* (
   const { router, size } = yield* Effect.provideContext(inbox, context)
   // From now on each request goes to one process that serves; a faulty link may keep that from being known.
   const processes = yield* router(Echo.serviceName)
-  for (let look = 0; look < 100 && processes.known.length < replicas.length; look++) {
+  for (let look = 0; look < 100 && [...processes.all()].length < replicas.length; look++) {
     yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 5)))
   }
 

@@ -900,13 +900,13 @@ describe("RedisPubSub on a bad link", () => {
     it.effect("notices by itself that a quiet link is dead", () =>
       Effect.gen(function* () {
         const { proxy, log, transport, there } = yield* through()
-        const { until } = yield* listen(transport, "quiet")
+        const { frames } = yield* listen(transport, "quiet")
         yield* proxy.blackhole
         yield* log.until(/no sign of life/)
         yield* proxy.heal
         yield* log.until(/connected again/)
-        yield* send(there, "quiet", "healed")
-        yield* until("healed")
+        // One connection may be back before the other is known to be dead.
+        yield* eventually(Effect.map(send(there, "quiet", "healed"), () => frames.includes("healed")))
       })
     )
 
@@ -1071,12 +1071,12 @@ describe("RedisPubSub on a bad link", () => {
   it.effect("gives up a link whose bytes keep coming and never make a message", () =>
     Effect.gen(function* () {
       const { port, sockets } = yield* fake((name, [question]) =>
-        name === "PING" ? `+${question ?? "PONG"}\r\n` : hello
+        name === "PING" ? `+${question ?? "PONG"}\r\n` : name === "PUBLISH" ? "" : hello
       )
       const log = logs()
       const transport = yield* RedisPubSub.make({ port, commandTimeout: "100 millis" }).pipe(Effect.provide(log.layer))
       // As a reader sees it that has lost its place: it waits for the end of something that has none.
-      for (const socket of sockets) socket.write("$100000000\r\n")
+      for (const socket of sockets) socket.write("-")
       const bytes = yield* Effect.forkChild(
         Effect.forever(
           Effect.andThen(

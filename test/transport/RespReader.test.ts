@@ -12,15 +12,18 @@ const message = (channel: string, payload: string | Buffer, type = ">") => {
   ])
 }
 
-/** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. */
-const read = (chunks: ReadonlyArray<Buffer>, options: { readonly ours?: number; readonly listens?: boolean } = {}) => {
-  let ours = options.ours ?? 0
+/** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. `ours`: places among the replies. */
+const read = (
+  chunks: ReadonlyArray<Buffer>,
+  options: { readonly ours?: ReadonlyArray<number>; readonly listens?: boolean } = {}
+) => {
+  let place = 0
   const seen: Array<string> = []
   const frames: Array<string | Uint8Array> = []
   const reader = new RespReader({
-    isOurs: () => ours > 0,
+    isOurs: () => options.ours?.includes(place) === true,
     answered: (receivers, error) => {
-      ours--
+      place++
       seen.push(error === undefined ? `answered ${receivers}` : `refused ${error}`)
     },
     message:
@@ -31,11 +34,13 @@ const read = (chunks: ReadonlyArray<Buffer>, options: { readonly ours?: number; 
             frames.push(frame)
             seen.push(`message ${channel} ${Buffer.from(frame).toString("base64")}`)
           },
-    other: (bytes) => {
+    other: (bytes, isReply) => {
+      if (isReply) place++
       const text = bytes.toString("latin1")
       if (seen.at(-1)?.startsWith("other ")) seen[seen.length - 1] += text
       else seen.push(`other ${text}`)
-    }
+    },
+    lost: () => seen.push("lost")
   })
   for (const chunk of chunks) reader.read(Buffer.from(chunk))
   return { frames, seen }
@@ -59,8 +64,26 @@ const everything = Buffer.concat([
 ])
 
 describe("RespReader", () => {
+  it("gives frames with long texts as bytes, in whatever pieces they come, and others as text", () => {
+    const long = `~[{"payload":""},[20000]]\n${"x".repeat(20_000)}`
+    const all = Buffer.concat([message("users", "{}"), message("users", long), message("users", "[]")])
+    const pieces = Array.from({ length: Math.ceil(all.length / 777) }, (_, i) => all.subarray(i * 777, (i + 1) * 777))
+    for (const chunks of [[all], pieces]) {
+      const { frames, seen } = read(chunks)
+      assert.deepStrictEqual(seen, [
+        `message users ${base64("{}")}`,
+        `message users ${base64(long)}`,
+        `message users ${base64("[]")}`
+      ])
+      assert.deepStrictEqual(
+        frames.map((frame) => typeof frame),
+        ["string", "object", "string"]
+      )
+    }
+  })
+
   it("reads messages, its own replies, and hands on the rest as whole frames", () => {
-    const { frames, seen } = read([everything], { ours: 3 })
+    const { frames, seen } = read([everything], { ours: [2, 3, 4] })
     assert.deepStrictEqual(seen.slice(0, 4), [
       "other +OK\r\n%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n",
       "answered 1",
@@ -86,14 +109,14 @@ describe("RespReader", () => {
       Effect.sync(() => {
         const cuts = [0, ...[...places].sort((a, b) => a - b), everything.length]
         const chunks = cuts.slice(1).map((cut, i) => everything.subarray(cuts[i], cut))
-        assert.deepStrictEqual(read(chunks, { ours: 3 }).seen, read([everything], { ours: 3 }).seen)
+        assert.deepStrictEqual(read(chunks, { ours: [2, 3, 4] }).seen, read([everything], { ours: [2, 3, 4] }).seen)
       })
   )
 
   it("finds the same byte by byte", () => {
     const short = everything.subarray(0, everything.length - 71_000)
     const chunks = Array.from(short, (byte) => Buffer.from([byte]))
-    assert.deepStrictEqual(read(chunks, { ours: 3 }).seen, read([short], { ours: 3 }).seen)
+    assert.deepStrictEqual(read(chunks, { ours: [2, 3, 4] }).seen, read([short], { ours: [2, 3, 4] }).seen)
   })
 
   it("looks at each item of a long reply once, however many chunks it comes in", () => {
@@ -128,6 +151,31 @@ describe("RespReader", () => {
     assert.deepStrictEqual(other.seen, [`message a ${base64("one")}`, `message b ${base64("zwö")}`])
   })
 
+  for (const foreign of ["+OK\r\n", "$-1\r\n", "$100000000\r\n", "*0\r\n", "_\r\n", ":-1\r\n"]) {
+    it(`understands nothing any more after ${JSON.stringify(foreign)} where PUBLISH should be answered`, () => {
+      const { seen } = read([Buffer.from(`:1\r\n${foreign}:2\r\n`), Buffer.from(":3\r\n")], { ours: [0, 1, 2, 3] })
+      assert.deepStrictEqual(seen, ["answered 1", "lost", `other ${foreign}:2\r\n:3\r\n`])
+    })
+  }
+
+  it("tells replies from what RESP3 pushes", () => {
+    const replies: Array<string> = []
+    const reader = new RespReader({
+      isOurs: () => false,
+      answered: () => {},
+      message: () => {},
+      other: (bytes, isReply) => {
+        if (isReply) replies.push(bytes.toString())
+      },
+      lost: () => {}
+    })
+    const push = ">2\r\n+invalidate\r\n*1\r\n+key\r\n"
+    reader.read(
+      Buffer.concat([Buffer.from(`+a\r\n${push}*1\r\n:1\r\n`), message("users", "hi"), Buffer.from(":2\r\n")])
+    )
+    assert.deepStrictEqual(replies, ["+a\r\n", "*1\r\n:1\r\n", ":2\r\n"])
+  })
+
   it("leaves replies alone that are not its own, and messages that nobody has asked for", () => {
     const bytes = Buffer.concat([Buffer.from(":1\r\n-ERR x\r\n"), message("users", "hi")])
     assert.deepStrictEqual(read([bytes], { listens: false }).seen, [`other ${bytes.toString("latin1")}`])
@@ -146,9 +194,9 @@ describe("RespReader", () => {
   ]) {
     it(`hands on ${JSON.stringify(foreign.slice(0, 24))} as it came, and everything after it`, () => {
       const chunks = [Buffer.concat([Buffer.from(":1\r\n"), Buffer.from(foreign)]), Buffer.from(":2\r\n+OK\r\n")]
-      const { seen } = read(chunks, { ours: foreign.startsWith(":") ? 2 : 1 })
+      const { seen } = read(chunks, { ours: foreign.startsWith(":") ? [0, 1] : [0] })
       assert.strictEqual(seen[0], "answered 1")
-      assert.strictEqual(seen.slice(1).join(""), `other ${foreign}:2\r\n+OK\r\n`)
+      assert.deepStrictEqual(seen.slice(1), ["lost", `other ${foreign}:2\r\n+OK\r\n`])
     })
   }
 })

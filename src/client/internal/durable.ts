@@ -6,7 +6,7 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Action from "../../contract/Action.ts"
 import * as Deadline from "../../policy/Deadline.ts"
 import * as Policy from "../../policy/Policy.ts"
@@ -76,15 +76,16 @@ const validId = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
 export const unary = (kept: Kept, payload: unknown, settings: Settings): Outcome => {
   const { method } = kept
   return encoded(method, payload, settings, (json, settings) => {
-    if (settings.policies.length === 0) return waiting(kept, undefined, json, payload, settings)
+    if (settings.policies.length === 0) return waiting(kept, { id: "", isKept: false }, json, payload, settings)
     // All attempts are one message, and have one deadline.
-    const id = randomUUID()
+    const sending: Sending = { id: randomUUID(), isKept: false }
     const deadline = method.inbox.now() + settings.timeoutMillis
     const attempt = Effect.suspend(() => {
       const left = Math.floor(deadline - method.inbox.now())
-      if (left > 0) return waiting(kept, id, json, payload, { ...settings, timeoutMillis: left })
+      if (left > 0) return waiting(kept, sending, json, payload, { ...settings, timeoutMillis: left })
+      const { id, isKept } = sending
       return Effect.fail(
-        failure(method, new Reason.DeadlineExceeded({ timeoutMillis: settings.timeoutMillis }), "unknown")
+        failure(method, tooLate(settings.timeoutMillis, isKept ? id : undefined), isKept ? "unknown" : "no")
       )
     })
     return Effect.provideService(
@@ -107,12 +108,23 @@ const subject = (method: Method): Policy.Subject<any> => ({
     error instanceof CallError && error.service === method.service && error.action === method.action ? error : undefined
 })
 
-const waiting = (kept: Kept, id: string | undefined, json: unknown, payload: unknown, settings: Settings): Outcome =>
+/** A message, of whichever attempt. */
+interface Sending {
+  /** Empty until it has one. */
+  readonly id: string
+  /** It may be there: from when the store may have it. */
+  isKept: boolean
+}
+
+/** A time is over; what may be kept can be asked for. */
+const tooLate = (timeoutMillis: number, receipt: string | undefined) =>
+  new Reason.DeadlineExceeded(receipt === undefined ? { timeoutMillis } : { timeoutMillis, receipt })
+
+const waiting = (kept: Kept, sending: Sending, json: unknown, payload: unknown, settings: Settings): Outcome =>
   Effect.callback<any, any>((resume) => {
     const { method } = kept
-    const call = new Call(kept, settings.timeoutMillis, resume)
+    const call = new Call(kept, sending, settings.timeoutMillis, resume)
     method.metrics.begin()
-    if (id !== undefined) call.id = id
     const full = method.inbox.enter(call, settings.timeoutMillis)
     if (full === undefined) call.begin(json, settings, keyOf(method, payload, undefined))
     else call.failWith(full, "no")
@@ -156,17 +168,19 @@ const write = (
 /** A call that waits: its answer is published to the inbox, and looked for where that may not arrive. */
 class Call extends Waiting {
   private readonly kept: Kept
+  private readonly sending: Sending
   private counted = false
-  /** It may be there: from when the store may have it. */
-  private isKept = false
+  /** What is to be appended; nothing once it is kept for sure. Then it is looked for. */
   private message: Message | undefined = undefined
-  /** What comes next, before the deadline. */
-  private stage: "append" | "look" = "append"
+  /** The store has not said yet what became of it. */
+  private isAppending = false
   private wait = firstAppendMillis
 
-  constructor(kept: Kept, timeoutMillis: number, resume: (outcome: Outcome) => void) {
+  constructor(kept: Kept, sending: Sending, timeoutMillis: number, resume: (outcome: Outcome) => void) {
     super(kept.method, timeoutMillis, resume, undefined, undefined)
     this.kept = kept
+    this.sending = sending
+    this.id = sending.id
   }
 
   private get isOver() {
@@ -184,17 +198,21 @@ class Call extends Waiting {
       return this.failWith(frame, "no")
     }
     this.message = { id: this.id, frame, key, delayMillis: 0 }
-    this.append()
+    this.append(this.message)
   }
 
-  private append() {
-    this.kept.durable.append(this.kept.queue, this.message!, (error, state) => {
+  private append(message: Message) {
+    const { isKept } = this.sending
+    this.sending.isKept = true
+    this.isAppending = true
+    this.kept.durable.append(this.kept.queue, message, (error, state) => {
+      this.isAppending = false
       if (this.isOver) return
       if (error === undefined) return this.appended(state!)
-      if (error.sent === "unknown") this.isKept = true
+      if (error.sent === "no") this.sending.isKept = isKept
       if (!passing.has(error.kind)) {
         this.method.inbox.leave(this)
-        return this.failWith(reasonOf(error), this.isKept ? "unknown" : "no")
+        return this.failWith(reasonOf(error), this.sending.isKept ? "unknown" : "no")
       }
       // The same id makes it the same message.
       this.renew(longestAppendMillis)
@@ -202,17 +220,15 @@ class Call extends Waiting {
   }
 
   private appended(state: Appended) {
-    this.isKept = true
     this.message = undefined
     if (state._tag === "Done") return this.answer(state.frame)
-    this.stage = "look"
     // Where it was there before, somebody else may be told of its result.
     this.wait = state._tag === "Waiting" ? firstPollMillis : firstLookMillis
     this.renew(longestLookMillis)
   }
 
   private renew(longest: number) {
-    this.method.inbox.renew(this, Math.min(this.wait, Math.max(0, this.left)))
+    this.method.inbox.renew(this, Math.min(this.wait, this.left))
     this.wait = Math.min(this.wait * 2, longest)
   }
 
@@ -227,26 +243,34 @@ class Call extends Waiting {
     const { inbox } = this.method
     if (this.left <= 0) {
       inbox.leave(this)
-      const { id, isKept, started, timeoutMillis } = this
-      const reason = new Reason.DeadlineExceeded({ timeoutMillis, ...(isKept ? { receipt: id } : undefined) })
-      return this.failWith(reason, started ? "yes" : isKept ? "unknown" : "no")
+      const { isKept } = this.sending
+      const reason = tooLate(this.timeoutMillis, isKept ? this.id : undefined)
+      return this.failWith(reason, this.started ? "yes" : isKept ? "unknown" : "no")
     }
-    // It has left the wheel, and not the table.
-    inbox.renew(this, this.left)
-    if (this.stage === "append") return this.append()
+    if (this.message !== undefined) {
+      // It has left the wheel, and not the table.
+      inbox.renew(this, this.left)
+      return this.append(this.message)
+    }
     this.renew(longestLookMillis)
     this.kept.durable.state(this.kept.queue, this.id, (error, state) => {
-      if (error === undefined && state?._tag === "Done" && !this.isOver) this.answer(state.frame)
+      if (error === undefined && state?._tag === "Done") this.answer(state.frame)
     })
+  }
+
+  override onReply(reply: Envelope.Reply) {
+    // It is read in the time that is left until then, and not until the next look.
+    this.expiresAt = this.deadline
+    super.onReply(reply)
   }
 
   /** The link that answers come over was lost, and not the answer: it is looked for. */
   override onLost(error: TransportError) {
     const { left } = this
-    if (error.kind === "Closed" || left <= 0 || this.method.inbox.enter(this, left) !== undefined) {
-      return super.onLost(error)
-    }
-    if (this.stage === "append") return
+    if (error.kind !== "Closed" && left <= 0) return this.expire()
+    if (error.kind === "Closed" || this.method.inbox.enter(this, left) !== undefined) return super.onLost(error)
+    if (this.isAppending) return
+    if (this.message !== undefined) return this.renew(longestAppendMillis)
     this.wait = firstPollMillis * 10
     this.renew(longestLookMillis)
   }
@@ -296,6 +320,7 @@ export const enqueue = (
         if (typeof frame !== "string") return yield* failure(method, frame, "no")
         const clock = yield* Clock.Clock
         const delayMillis = Math.max(0, delayOf(options, clock.currentTimeMillisUnsafe()))
+        if (Number.isNaN(delayMillis)) return yield* failure(method, invalidDate, "no")
         const message = { id, frame, key: keyOf(method, payload, options.key), delayMillis }
         const end = method.inbox.now() + settings.timeoutMillis
         let wait = firstAppendMillis
@@ -327,65 +352,56 @@ const delayOf = ({ at, delay }: EnqueueOptions, now: number): number => {
 /** Asks about a message that this or another process enqueued. */
 export const receipt = (kept: Kept, id: string): Receipt<any, any> => {
   const { durable, method, queue } = kept
-  const poll = Effect.flatMap(
-    Effect.callback<State, CallError>((resume) =>
-      durable.state(queue, id, (error, state) =>
-        resume(error === undefined ? Effect.succeed(state!) : Effect.fail(failure(method, reasonOf(error), "unknown")))
-      )
-    ),
-    (state): Effect.Effect<Option.Option<any>, any> => {
-      if (state._tag === "Waiting") return Effect.succeedNone
-      if (state._tag !== "Done") return Effect.fail(failure(method, new Reason.UnknownReceipt({ id }), "unknown"))
-      const reply = readReply(kept, state.frame)
-      if (reply === undefined) return Effect.fail(failure(method, unreadable, "yes"))
-      return Effect.asSome(
-        Effect.callback<any, any>((resume) => {
-          const reader = new Reader(method, method.timeoutMillis, resume, undefined, undefined)
-          reader.expiresAt = method.inbox.now() + method.timeoutMillis
-          reader.onReply(reply)
-        })
-      )
-    }
+  const look = Effect.callback<State, TransportError>((resume) =>
+    durable.state(queue, id, (error, state) =>
+      resume(error === undefined ? Effect.succeed(state!) : Effect.fail(error))
+    )
   )
+  const lost = (error: TransportError) => Effect.fail(failure(method, reasonOf(error), "unknown"))
+  const read = (state: Exclude<State, { readonly _tag: "Waiting" }>): Outcome => {
+    if (state._tag === "Unknown") return Effect.fail(failure(method, new Reason.UnknownReceipt({ id }), "unknown"))
+    const reply = readReply(kept, state.frame)
+    if (reply === undefined) return Effect.fail(failure(method, unreadable, "yes"))
+    return Effect.callback<any, any>((resume) => {
+      const reader = new Reader(method, method.timeoutMillis, resume, undefined, undefined)
+      reader.expiresAt = method.inbox.now() + method.timeoutMillis
+      reader.onReply(reply)
+    })
+  }
+  const known = <A>(asked: () => Effect.Effect<A, any>): Effect.Effect<A, any> =>
+    Effect.suspend(() => (validId.test(id) ? asked() : Effect.fail(failure(method, invalidId, "no"))))
   return {
     id,
-    poll: Effect.suspend(() => (validId.test(id) ? poll : Effect.fail(failure(method, invalidId, "no")))),
+    poll: known(() =>
+      Effect.matchEffect(look, {
+        onFailure: lost,
+        onSuccess: (state): Effect.Effect<Option.Option<any>, any> =>
+          state._tag === "Waiting" ? Effect.succeedNone : Effect.asSome(read(state))
+      })
+    ),
     await: (options) =>
-      Effect.suspend(() => {
-        if (!validId.test(id)) return Effect.fail(failure(method, invalidId, "no"))
+      known(() => {
         const timeoutMillis =
           options?.timeout === undefined
             ? method.timeoutMillis
             : Duration.toMillis(Duration.fromInputUnsafe(options.timeout))
         let wait = firstPollMillis
-        const again: Effect.Effect<any, any> = Effect.flatMap(
-          Effect.catchIf(poll, isTransient(method), () => Effect.succeed(Option.none<any>())),
-          Option.match({
-            onSome: Effect.succeed,
-            onNone: () => {
-              const millis = wait
-              wait = Math.min(wait * 2, longestPollMillis)
-              return Effect.andThen(Effect.sleep(millis), again)
-            }
-          })
-        )
+        const later = Effect.suspend(() => {
+          const millis = wait
+          wait = Math.min(wait * 2, longestPollMillis)
+          return Effect.andThen(Effect.sleep(millis), again)
+        })
+        const again: Outcome = Effect.matchEffect(look, {
+          onFailure: (error) => (isPassing(error.kind) ? later : lost(error)),
+          onSuccess: (state) => (state._tag === "Waiting" ? later : read(state))
+        })
         return Effect.timeoutOrElse(again, {
           duration: timeoutMillis,
-          orElse: () =>
-            Effect.fail(failure(method, new Reason.DeadlineExceeded({ timeoutMillis, receipt: id }), "unknown"))
+          orElse: () => Effect.fail(failure(method, tooLate(timeoutMillis, id), "unknown"))
         })
       })
   }
 }
-
-const isTransient =
-  ({ action, service }: Method) =>
-  (error: unknown) =>
-    error instanceof CallError &&
-    error.service === service &&
-    error.action === action &&
-    (error.reason._tag === "ConnectionLost" ||
-      (error.reason._tag === "TransportError" && passing.has(error.reason.kind)))
 
 /** Reads a result as a call reads its answer. */
 class Reader extends Waiting {
@@ -400,6 +416,8 @@ const readReply = ({ durable }: Kept, frame: string): Envelope.Reply | undefined
 }
 
 const unreadable = new Reason.ContractMismatch({ part: "reply", path: [], expected: "a result that can be read" })
+
+const invalidDate = new Reason.InvalidPayload({ path: [], expected: "a date for `at` that is one" })
 
 const invalidId = new Reason.InvalidPayload({
   path: [],

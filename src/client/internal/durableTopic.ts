@@ -5,7 +5,6 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Topic from "../../contract/Topic.ts"
 import { Durable, NoStore } from "../../transport/Durable.ts"
-import * as Prefixed from "../../transport/Prefixed.ts"
 import { publish as sendTo, Transport, type TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import { isPassing } from "./durable.ts"
@@ -23,7 +22,7 @@ export const publish = (
     const durable = Option.getOrUndefined(yield* Effect.serviceOption(Durable))
     if (durable === undefined) return yield* Effect.die(new NoStore({ name: topic.channel }))
     const channel = Channels.topic(transport.prefix, topic.channel)
-    const publishes = durable.capabilities.publishes && durable.name === Prefixed.rootOf(transport).name
+    const publishes = durable.capabilities.publishes && durable.name === transport.name
     const publication = {
       id: randomUUID(),
       frame,

@@ -107,11 +107,6 @@ export class Router {
     return members
   }
 
-  /** All that take requests now. */
-  get known(): ReadonlyArray<Instance> {
-    return [...this.instances.values()].filter(({ isLeaving }) => !isLeaving)
-  }
-
   /** Asks who is there. */
   ask() {
     this.transport.send(this.serviceChannel, Presence.write({ _tag: "Who" }), ignoreSent)

@@ -19,8 +19,7 @@ export class Announcer extends TimerWheel.Entry {
   private readonly channel: string
   private readonly random: Random.Random
   private readonly beats: boolean
-  /** How many mounts take each action. */
-  private readonly actions = new Map<string, number>()
+  private readonly actions = new Set<string>()
   private saidAt = Number.NEGATIVE_INFINITY
   private frame = ""
 
@@ -42,17 +41,13 @@ export class Announcer extends TimerWheel.Entry {
 
   /** It takes these from now on. */
   add(actions: ReadonlyArray<string>) {
-    for (const action of actions) this.actions.set(action, (this.actions.get(action) ?? 0) + 1)
+    for (const action of actions) this.actions.add(action)
     this.changed()
   }
 
   /** It takes these no more. */
   remove(actions: ReadonlyArray<string>) {
-    for (const action of actions) {
-      const count = (this.actions.get(action) ?? 1) - 1
-      if (count === 0) this.actions.delete(action)
-      else this.actions.set(action, count)
-    }
+    for (const action of actions) this.actions.delete(action)
     if (!this.isEmpty) return this.changed()
     this.link.wheel.remove(this)
     this.send(Presence.write({ _tag: "Gone", by: this.link.instance }))
@@ -64,7 +59,7 @@ export class Announcer extends TimerWheel.Entry {
     this.frame = Presence.write({
       _tag: "Here",
       by: instance,
-      actions: [...this.actions.keys()],
+      actions: [...this.actions],
       pack: packs ? Pack.maxCount : undefined,
       texts: maxFrameBytes >= Pack.maxBytes ? LongTexts.version : undefined
     })

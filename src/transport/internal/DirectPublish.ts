@@ -7,16 +7,24 @@ import { performance } from "node:perf_hooks"
 import type { Duplex } from "node:stream"
 import { type Reading, RespReader } from "./RespReader.ts"
 
+/** What the reader of one connection needs to know and finds out. */
+export interface Answers extends Pick<Reading, "isOurs" | "answered" | "message" | "lost"> {
+  /** A reply goes to ioredis. */
+  readonly handedOn: (reply: Buffer) => void
+}
+
 /** @see {@link make} */
 export interface DirectPublish {
-  /** Whether answers are read here. Where they are not, ioredis has to write as well. */
-  readonly isReading: boolean
+  /** Whether answers are read here. Where they are not, ioredis has to write. */
+  readonly canPublish: () => boolean
   /** Writes one of so many bytes, at the latest at the end of this turn. Returns when the turn began to write (`performance.now`). */
   readonly publish: (channel: string, frame: string, bytes: number) => number
   /** Has to be called before ioredis writes: what was written before leaves before. */
   readonly theirs: () => void
   /** Writes now. */
   readonly flush: () => void
+  /** Takes no more: ioredis has to write from now on. */
+  readonly stop: () => void
   /** Writes nothing any more: the connection is lost. */
   readonly drop: () => void
 }
@@ -27,8 +35,26 @@ const maxOut = 65_536
 export const directBytes = 16_384
 
 /** For a connection from which no byte has been read yet. */
-export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPublish => {
-  const isReading = intercept(stream, reading)
+export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): DirectPublish => {
+  let isReading = false
+  // Puts the reader before ioredis' own, which then sees the rest. If ioredis comes to look different, all goes its way.
+  const [listener, ...others] = stream.listeners("data") as Array<(bytes: Buffer) => void>
+  if (listener !== undefined && others.length === 0) {
+    isReading = true
+    const reader = new RespReader({
+      ...reading,
+      other: (bytes, isReply) => {
+        if (isReply) handedOn(bytes)
+        listener.call(stream, bytes)
+      },
+      lost: () => {
+        isReading = false
+        lost()
+      }
+    })
+    stream.on("data", (bytes: Buffer) => reader.read(bytes))
+    stream.removeListener("data", listener)
+  }
   let out = ""
   let isAscii = true
   let startedAt = 0
@@ -74,7 +100,7 @@ export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPub
   }
 
   return {
-    isReading,
+    canPublish: () => isReading,
     publish: (channel, frame, bytes) => {
       if (out === "") {
         startedAt = performance.now()
@@ -106,18 +132,11 @@ export const make = (stream: Duplex, reading: Omit<Reading, "other">): DirectPub
       flushSoon()
     },
     flush,
+    stop: () => {
+      isReading = false
+    },
     drop: () => {
       dropped = true
     }
   }
-}
-
-// Puts the reader before ioredis' own, which then sees the rest. If ioredis comes to look different, all goes its way.
-const intercept = (stream: Duplex, reading: Omit<Reading, "other">): boolean => {
-  const [listener, ...others] = stream.listeners("data") as Array<(bytes: Buffer) => void>
-  if (listener === undefined || others.length > 0) return false
-  const reader = new RespReader({ ...reading, other: (bytes) => listener.call(stream, bytes) })
-  stream.on("data", (bytes: Buffer) => reader.read(bytes))
-  stream.removeListener("data", listener)
-  return true
 }

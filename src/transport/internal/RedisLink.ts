@@ -3,7 +3,8 @@
  *
  * ioredis is trusted with the protocol only. Each attempt gets a client of its own that never reconnects, resends or
  * resubscribes, and no promise of it is awaited: commands stand in a queue of ours until their reply, their deadline or
- * the end of the connection, whichever is first. PUBLISH, and messages of channels, pass it by: see {@link DirectPublish}.
+ * the end of the connection, whichever is first: see {@link Outstanding}. PUBLISH, and messages of channels, pass it by: see
+ * {@link DirectPublish}.
  *
  * All timers here are Node's and not Effect's `Clock`: they guard a real socket, which TestClock cannot move, and they
  * end with the link.
@@ -13,12 +14,12 @@ import * as Effect from "effect/Effect"
 import { Redis } from "ioredis"
 import { type Frame, type Sent, TransportError } from "../Transport.ts"
 import * as DirectPublish from "./DirectPublish.ts"
+import { type Command, type Done, Outstanding } from "./Outstanding.ts"
 import * as redisError from "./redisError.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
 
-/** Called exactly once per command. */
-export type Done = (error: TransportError | undefined, reply: unknown) => void
+export type { Done } from "./Outstanding.ts"
 
 /** What the owner of a link is told. */
 export interface Owner {
@@ -83,18 +84,6 @@ const strainMillis = 2000
 /** What closing waits for replies. */
 const closeMillis = 1000
 
-type State = "waiting" | "expired" | "settled"
-
-interface Command {
-  readonly name: string
-  readonly subject: string
-  readonly bytes: number
-  readonly at: number
-  readonly heartbeat: boolean
-  state: State
-  readonly done: Done
-}
-
 /** Makes a link that is not connected yet. The name is shown by Redis' CLIENT LIST. */
 export const make = (settings: Settings, name: string, owner: Owner): RedisLink => {
   let phase: "idle" | "connecting" | "preparing" | "up" | "down" | "closed" = "idle"
@@ -110,17 +99,9 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   let sweepTimer: NodeJS.Timeout | undefined
   let onIdle: (() => void) | undefined
 
-  // Oldest first. Replies come in this order, so only the head is ever looked at.
-  let queue: Array<Command> = []
-  let head = 0
-  let expired = 0
-  let inFlight = 0
+  let outstanding = new Outstanding()
   let signs = 0
-
-  // Outstanding are first what we wrote, then what ioredis did: a PUBLISH that finds any of the latter goes the same way.
   let direct: DirectPublish.DirectPublish | undefined
-  let ours = 0
-  let theirs = 0
 
   const connectOperation = `connect to ${settings.name}`
   const place = (operation: string, sent: TransportError["sent"], command?: { name: string; subject: string }) => ({
@@ -195,14 +176,33 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     })
   }
 
-  const publishing = (connected: Redis) =>
-    DirectPublish.make(connected.stream, {
-      isOurs: () => ours > 0 && client === connected,
+  const publishing = (connected: Redis) => {
+    const mine = outstanding
+    const publisher = DirectPublish.make(connected.stream, {
+      isOurs: () => mine.isNextDirect(),
       answered: (receivers, error) => {
-        ours--
-        settle(queue[head]!, error === undefined ? undefined : refused(error), receivers)
+        settle(mine.read()!, error === undefined ? undefined : refused(error), receivers)
+      },
+      handedOn: (reply) => {
+        const command = mine.read()
+        // ioredis has asked for more than we know of: nobody can tell whose reply is next.
+        if (command?.echo !== undefined && !reply.includes(command.echo)) publisher.stop()
+      },
+      lost: () => {
+        if (mine.hasDirect) lose(unreadable())
       },
       message: owner.message
+    })
+    return publisher
+  }
+
+  const unreadable = () =>
+    new TransportError({
+      kind: "ProtocolError",
+      operation: `read from ${settings.name}`,
+      detail: "the answer to a PUBLISH is none",
+      hint: "",
+      sent: "unknown"
     })
 
   const closedByServer = () =>
@@ -211,7 +211,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   // Replies are matched by order alone. One that carries its question back shows that none has slipped.
   const probe = (done: (error: TransportError | undefined) => void) => {
     const question = `fiberbus ${Math.random()}`
-    write("ping", [question], 0, false, (error, reply) => {
+    const answered: Done = (error, reply) => {
       const answer = Array.isArray(reply) ? reply[1] : reply
       if (error !== undefined || answer === question) return done(error)
       done(
@@ -223,7 +223,8 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
           sent: "no"
         })
       )
-    })
+    }
+    write("ping", [question], 0, answered, { echo: question })
   }
 
   const lose = (error: TransportError) => {
@@ -295,36 +296,24 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   }
 
   const abandon = (error: TransportError) => {
-    const orphans = queue
-    const from = head
-    queue = []
-    head = 0
-    expired = 0
-    inFlight = 0
+    const abandoned = outstanding.abandon()
+    outstanding = new Outstanding()
     direct?.drop()
     direct = undefined
-    ours = 0
-    theirs = 0
-    for (let i = from; i < orphans.length; i++) {
-      const command = orphans[i]!
-      const { state } = command
-      command.state = "settled"
-      if (state === "waiting") finish(command, error, undefined)
-    }
+    for (const command of abandoned) finish(command, error, undefined)
     idle()
   }
 
   const idle = () => {
-    if (head === queue.length) onIdle?.()
+    if (outstanding.isEmpty) onIdle?.()
   }
 
   const write = (
     commandName: string,
     args: ReadonlyArray<string>,
     bytes: number,
-    heartbeat: boolean,
     done: Done,
-    asBytes = false
+    { asBytes = false, echo, heartbeat = false }: { asBytes?: boolean; echo?: string; heartbeat?: boolean } = {}
   ) => {
     const connected = client
     if (
@@ -341,21 +330,17 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       bytes,
       at: performance.now(),
       heartbeat,
+      direct: false,
+      echo,
       state: "waiting",
       done
     }
     direct?.theirs()
-    queue.push(command)
-    inFlight += bytes
-    theirs++
+    outstanding.add(command)
     const answered = (error: Error | null | undefined, reply: unknown) => {
-      if (client === connected) theirs--
       if (command.state === "settled") return
       // Not from Redis, hence about the connection as a whole.
-      if (error && !redisError.isReply(error)) {
-        if (client === connected) lose(redisError.fromUnknown(error, place(connectOperation, "no")))
-        return
-      }
+      if (error && !redisError.isReply(error)) return lose(redisError.fromUnknown(error, place(connectOperation, "no")))
       settle(command, error ?? undefined, reply)
     }
     if (asBytes) connected.callBuffer(commandName, args as Array<string>, answered)
@@ -366,24 +351,24 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
   const publish = (channel: string, frame: string, bytes: number, done: Sent) => {
     const connected = client
     if (phase !== "up" || connected === undefined) return refuse(channel, done)
-    if (direct?.isReading !== true || theirs > 0) {
-      return write("publish", [channel, frame], bytes, false, (error, reply) =>
+    if (direct?.canPublish() !== true) {
+      return write("publish", [channel, frame], bytes, (error, reply) =>
         done(error, typeof reply === "number" ? reply : 0)
       )
     }
     if (connected.status !== "ready" || !connected.stream.writable) return refuse(channel, done)
     const at = direct.publish(channel, frame, bytes)
-    queue.push({
+    outstanding.add({
       name: "publish",
       subject: channel,
       bytes,
       at,
       heartbeat: false,
+      direct: true,
+      echo: undefined,
       state: "waiting",
       done: done as Done
     })
-    ours++
-    inFlight += bytes
   }
 
   const refuse = (channel: string, done: Sent) => {
@@ -406,19 +391,8 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
 
   const settle = (command: Command, error: Error | undefined, reply: unknown) => {
     const { state } = command
-    command.state = "settled"
+    outstanding.settle(command)
     signs++
-    inFlight -= command.bytes
-    while (head < queue.length && queue[head]!.state === "settled") head++
-    if (head === queue.length) {
-      queue = []
-      head = 0
-      expired = 0
-    } else if (head >= 4096 && head * 2 >= queue.length) {
-      queue.splice(0, head)
-      expired = Math.max(0, expired - head)
-      head = 0
-    }
     if (state === "waiting") {
       finish(
         command,
@@ -456,13 +430,13 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       return
     }
     stalled = false
-    if (head === queue.length) {
+    if (outstanding.isEmpty) {
       if (settings.defences.heartbeat && now - lastSign >= settings.commandTimeoutMillis)
-        write("ping", [], 0, true, () => {})
+        write("ping", [], 0, () => {}, { heartbeat: true })
       return
     }
     expire(now)
-    const oldest = queue[head]
+    const { oldest } = outstanding
     if (oldest === undefined) return
     // While replies or messages keep coming, a late one is behind others and not lost.
     const limit =
@@ -482,24 +456,16 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     })
 
   const expire = (now: number) => {
-    let error: TransportError | undefined
-    expired = Math.max(expired, head)
-    while (expired < queue.length) {
-      const command = queue[expired]!
-      if (now - command.at < settings.commandTimeoutMillis) return
-      // The heartbeat has a limit of its own.
-      expired++
-      if (command.heartbeat || command.state !== "waiting") continue
-      command.state = "expired"
-      error ??= new TransportError({
-        kind: "Timeout",
-        operation: `wait for ${settings.name}`,
-        detail: `no reply within ${settings.commandTimeoutMillis} ms`,
-        hint: "Check the network and Redis' load, or raise commandTimeout",
-        sent: "unknown"
-      })
-      finish(command, error, undefined)
-    }
+    const late = outstanding.expire(now - settings.commandTimeoutMillis)
+    if (late.length === 0) return
+    const error = new TransportError({
+      kind: "Timeout",
+      operation: `wait for ${settings.name}`,
+      detail: `no reply within ${settings.commandTimeoutMillis} ms`,
+      hint: "Check the network and Redis' load, or raise commandTimeout",
+      sent: "unknown"
+    })
+    for (const command of late) finish(command, error, undefined)
   }
 
   const end = (error: TransportError) => {
@@ -529,14 +495,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }),
     isUp: () => phase === "up",
     refusal: () => refusal,
-    bytesInFlight: () => inFlight,
-    command: (commandName, args, bytes, done) => write(commandName, args, bytes, false, done),
+    bytesInFlight: () => outstanding.bytes,
+    command: (commandName, args, bytes, done) => write(commandName, args, bytes, done),
     commandWhenUp: (commandName, args, bytes, done) => {
-      if (phase === "up") write(commandName, args, bytes, false, done)
+      if (phase === "up") write(commandName, args, bytes, done)
       else done(refusal, undefined)
     },
     bytesWhenUp: (commandName, args, bytes, done) => {
-      if (phase === "up") write(commandName, args, bytes, false, done, true)
+      if (phase === "up") write(commandName, args, bytes, done, { asBytes: true })
       else done(refusal, undefined)
     },
     publish,
@@ -564,7 +530,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       }
       const timer = setTimeout(finish, closeMillis)
       // Not up: there is nothing that could still be answered.
-      if (phase !== "up" || head === queue.length) return finish()
+      if (phase !== "up" || outstanding.isEmpty) return finish()
       phase = "closed"
       onIdle = finish
     })

@@ -15,6 +15,7 @@ import { TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import * as RedisRouting from "./RedisRouting.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
+import type { Give } from "./redisGive.ts"
 import * as redisGreeting from "./redisGreeting.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Waits from "./waits.ts"
@@ -39,6 +40,8 @@ export interface Owner {
   readonly added: (node: Node) => void
   /** It has none any more; its connection is being closed. */
   readonly removed: (node: Node) => void
+  /** A new connection: give the first commands, as in `RedisLink`. */
+  readonly prepare?: (node: Node) => void
   /** Slots have other masters now. */
   readonly changed: () => void
   readonly up: (node: Node) => void
@@ -61,7 +64,7 @@ export interface RedisNodes {
   /**
    * Sends a command to the master of a slot. `bytes` count against `maxBytesInFlight` of that connection, above which it ends with kind
    * `Overloaded`. While there is no connection it waits as `whileDown` says. What may not wait ends at
-   * once then, so that it is not executed by the next master.
+   * once then, so that it is not executed by the next master. `asBytes`: the texts of its reply are bytes as they came.
    */
   readonly send: (
     slot: number,
@@ -69,7 +72,8 @@ export interface RedisNodes {
     args: ReadonlyArray<string>,
     bytes: number,
     done: Done,
-    mayWait?: boolean
+    mayWait?: boolean,
+    asBytes?: boolean
   ) => void
   /** Learns from an error reply of a node where a slot is. True if that was a MOVED. */
   readonly learn: (text: string, node: Node) => boolean
@@ -101,12 +105,13 @@ interface Master extends Node {
   unproven: Array<Verdict>
 }
 
-/** Knows nobody before `start`. `at` gives the settings for an address. */
+/** Knows nobody before `start`. `at` gives the settings for an address, `how` a command is given to a connection. */
 export const make = (
   settings: Settings,
   seeds: ReadonlyArray<ClusterMap.Address>,
   at: (address: ClusterMap.Address) => Settings | TransportError,
-  owner: Owner
+  owner: Owner,
+  how?: Give
 ): RedisNodes => {
   const known = new Map<string, Master>()
   const map: Array<Master | undefined> = new Array(KeySlot.slots).fill(undefined)
@@ -133,11 +138,13 @@ export const make = (
       unproven: [],
       mayAsk: () => node.asks,
       link: RedisLink.make(own, "cluster", {
-        prepare: () =>
+        prepare: () => {
           node.link.command("info", ["replication"], 0, (_error, reply) => {
             node.asks = typeof reply === "string"
             if (node.asks && isReplica(reply)) refresh(node)
-          }),
+          })
+          owner.prepare?.(node)
+        },
         up: () => {
           owner.up(node)
           routing.release()
@@ -352,16 +359,20 @@ export const make = (
     return true
   }
 
-  const routing = RedisRouting.make(settings, {
-    ownerOf: (slot) => map[slot],
-    forAsking: (address) => {
-      const node = nodeAt(address)
-      if (node !== undefined) node.askedAt = performance.now()
-      return node
+  const routing = RedisRouting.make(
+    settings,
+    {
+      ownerOf: (slot) => map[slot],
+      forAsking: (address) => {
+        const node = nodeAt(address)
+        if (node !== undefined) node.askedAt = performance.now()
+        return node
+      },
+      learn,
+      refresh
     },
-    learn,
-    refresh
-  })
+    how
+  )
 
   return {
     start: Effect.gen(function* () {

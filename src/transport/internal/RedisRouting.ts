@@ -1,5 +1,6 @@
 /**
  * Sends commands to the master of their slot, and on to another one where a reply says so (MOVED, ASK): then they had not been executed.
+ * One that could not be executed just now (CLUSTERDOWN, TRYAGAIN, READONLY) is sent again.
  *
  * Those for one slot are executed in the order of their sending, also while the slot moves: what comes behind a command that is sent
  * on waits until the old master has answered all that it was given. What finds no connection, or a cluster that is down, waits as
@@ -7,8 +8,10 @@
  */
 import { performance } from "node:perf_hooks"
 import { TransportError } from "../Transport.ts"
+import type * as RedisLink from "./RedisLink.ts"
 import type { Done, Node, RedisNodes } from "./RedisNodes.ts"
 import * as ClusterMap from "./redisClusterMap.ts"
+import { type Give, plainly } from "./redisGive.ts"
 import type { Settings } from "./redisOptions.ts"
 
 /** What is known of the masters. */
@@ -30,7 +33,14 @@ export interface RedisRouting {
 /** How often a command is sent on before it ends. */
 const maxRedirects = 8
 /** How soon a master that would not take a command is asked again. */
-const restMillis = 50
+export const restMillis = 50
+
+/**
+ * What a master says to a command that it has not executed and may soon: until it has met the others again, while the keys of the
+ * slot are moving, or as it has become a replica.
+ */
+export const isResting = (detail: string): boolean => /^(CLUSTERDOWN|TRYAGAIN|READONLY)\b/.test(detail)
+
 interface Parcel {
   readonly slot: number
   readonly name: string
@@ -40,6 +50,7 @@ interface Parcel {
   redirects: number
   /** It may wait for a connection, and be executed by another master than the one that had the slot when it was given. */
   readonly mayWait: boolean
+  readonly asBytes: boolean
   /** When waiting for a connection ends; from the first time that there was none. */
   until: number | undefined
 }
@@ -54,7 +65,7 @@ interface Flight {
 }
 
 /** Nothing is on its way. */
-export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
+export const make = (settings: Settings, nodes: Nodes, give: Give = plainly): RedisRouting => {
   const flights = new Map<number, Flight>()
   let held: Array<Parcel> = []
   /** Their slots: what comes later waits behind them. */
@@ -83,11 +94,14 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     const present = flight ?? { node, count: 0, redirected: [], behind: [] }
     if (flight === undefined) flights.set(parcel.slot, present)
     present.count++
-    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) => {
+    hand(node, parcel, (failure, reply) => {
       answered(parcel, present, failure, reply)
       if (--present.count === 0) land(parcel.slot, present)
     })
   }
+
+  const hand = ({ link }: Node, { args, asBytes, bytes, name }: Parcel, done: RedisLink.Done) =>
+    give(link, name, args, bytes, done, asBytes)
 
   const overloaded = (node: Node) =>
     error(
@@ -111,15 +125,7 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     const redirect =
       failure === undefined ? undefined : ClusterMap.readRedirect(failure.detail, ClusterMap.hostOf(node.settings))
     if (redirect === undefined) {
-      if (failure?.detail.startsWith("CLUSTERDOWN")) {
-        // Not executed. A master says so until it has met the others again.
-        nodes.refresh()
-        restTimer ??= setTimeout(() => {
-          restTimer = undefined
-          release()
-        }, restMillis)
-        return hold(parcel, node, failure)
-      }
+      if (failure !== undefined && isResting(failure.detail)) return rest(parcel, node, failure)
       return parcel.done(failure, reply, node)
     }
     if (++parcel.redirects > maxRedirects) {
@@ -134,14 +140,25 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
     wait(flight.redirected, parcel)
   }
 
+  const rest = (parcel: Parcel, node: Node, failure: TransportError) => {
+    if (!failure.detail.startsWith("TRYAGAIN")) nodes.refresh()
+    restTimer ??= setTimeout(() => {
+      restTimer = undefined
+      release()
+    }, restMillis)
+    hold(parcel, node, failure)
+  }
+
   // The slot is half way there. The keys that have left are told of one by one, so the map stays.
   const askThere = (parcel: Parcel, to: ClusterMap.Address) => {
     const node = nodes.forAsking(to)
     // Once it is there, the old master is asked again.
     if (node === undefined || !node.link.isUp()) return hold(parcel, node)
     node.link.commandWhenUp("asking", [], 0, () => {})
-    node.link.commandWhenUp(parcel.name, parcel.args, parcel.bytes, (failure, reply) =>
-      parcel.done(failure, reply, node)
+    hand(node, parcel, (failure, reply) =>
+      failure !== undefined && isResting(failure.detail)
+        ? rest(parcel, node, failure)
+        : parcel.done(failure, reply, node)
     )
   }
 
@@ -201,8 +218,8 @@ export const make = (settings: Settings, nodes: Nodes): RedisRouting => {
   }
 
   return {
-    send: (slot, name, args, bytes, done, mayWait = true) =>
-      send({ slot, name, args, bytes, done, mayWait, redirects: 0, until: undefined }),
+    send: (slot, name, args, bytes, done, mayWait = true, asBytes = false) =>
+      send({ slot, name, args, bytes, done, mayWait, asBytes, redirects: 0, until: undefined }),
     release,
     close: (error) => {
       ended = error

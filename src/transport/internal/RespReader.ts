@@ -19,8 +19,10 @@ export interface Reading {
   readonly answered: (receivers: number, error: string | undefined) => void
   /** A message of a channel, of so many bytes. Text where it is plain ASCII and has no `LongTexts`. Must not throw. */
   readonly message: ((channel: string, frame: Frame, bytes: number) => void) | undefined
-  /** All else, frame by frame. */
-  readonly other: (bytes: Buffer) => void
+  /** All else, frame by frame, and whether it is a reply: not a push of RESP3, nor what is not understood. */
+  readonly other: (bytes: Buffer, isReply: boolean) => void
+  /** From here on nothing is understood, or what should be ours is not what PUBLISH answers. Said once, before it is handed on. */
+  readonly lost: () => void
 }
 
 /** Longest line of a reply, in bytes, and deepest nesting: what is beyond is no business of ours. */
@@ -64,7 +66,7 @@ export class RespReader {
 
   /** Takes bytes as they come. */
   read(chunk: Buffer): void {
-    if (this.blind) return this.reading.other(chunk)
+    if (this.blind) return this.reading.other(chunk, false)
     let bytes = chunk
     if (this.have > 0) {
       this.pieces.push(chunk)
@@ -80,6 +82,7 @@ export class RespReader {
     let at = 0
     while (at < bytes.length) {
       const type = bytes[at]!
+      const isReply = type !== push
       if ((type === push || type === star) && this.reading.message !== undefined) {
         const length = this.messageHead(bytes, at)
         if (length >= 0) {
@@ -103,7 +106,9 @@ export class RespReader {
           at = end + 2
           continue
         }
-      } else if (type === colon && this.reading.isOurs()) {
+      }
+      const isOurs = isReply && this.reading.isOurs()
+      if (isOurs && type === colon) {
         const receivers = this.number(bytes, at + 1)
         if (receivers === unknown) return this.giveUp(bytes, at)
         if (this.cursor < 0) return this.keep(bytes, at, 1)
@@ -111,12 +116,12 @@ export class RespReader {
         this.reading.answered(receivers, undefined)
         continue
       }
+      if (isOurs && type !== minus) return this.giveUp(bytes, at)
       const end = this.frameEnd(bytes, at)
       if (end === unknown) return this.giveUp(bytes, at)
       if (end > bytes.length) return this.keep(bytes, at, end - bytes.length)
-      if (type === minus && this.reading.isOurs()) {
-        this.reading.answered(0, bytes.toString("utf8", at + 1, end - 2))
-      } else this.reading.other(bytes.subarray(at, end))
+      if (isOurs) this.reading.answered(0, bytes.toString("utf8", at + 1, end - 2))
+      else this.reading.other(bytes.subarray(at, end), isReply)
       at = end
     }
   }
@@ -254,6 +259,7 @@ export class RespReader {
 
   private giveUp(bytes: Buffer, at: number) {
     this.blind = true
-    this.reading.other(at === 0 ? bytes : bytes.subarray(at))
+    this.reading.lost()
+    this.reading.other(at === 0 ? bytes : bytes.subarray(at), false)
   }
 }

@@ -112,6 +112,8 @@ const said: ReadonlyArray<readonly [RegExp, (place: Place) => Advice]> = [
     () => ["InvalidOptions", "Choose a db that this Redis has (pub/sub is the same in all of them)"]
   ],
   [/^CLUSTERDOWN/, () => ["Unreachable", "The Redis cluster is down"]],
+  [/^TRYAGAIN/, () => ["Unreachable", "The keys of this slot are on their way to another master: try again"]],
+  [/^NOREPLICAS/, () => ["Unreachable", "min-replicas-to-write wants replicas that this master has not: try again"]],
   [/^the answer is not Redis' protocol|protocol error/i, () => notRedis],
   [
     /certificate required/i,

@@ -1,0 +1,85 @@
+/** Why a goal is missed where it is, and what was tried: shown on the page only for goals that the run missed. */
+import * as Goals from "./Goals.ts"
+import type { Results } from "./Results.ts"
+
+const hundred = "100 in flight"
+const thousand = "1,000 in flight"
+
+const checks =
+  "Each call is encoded and decoded four times by its schemas, is a fiber, and has a deadline, an id, an admission and counts, of which the client by hand has none."
+const writes =
+  "Tried: one write per turn of the event loop, messages read from the bytes without ioredis in between (28.2 to 15.8 µs of CPU per call), compiled codecs, no walk over a frame and no metric by name (17.3 to 15.7), packs of answers and of requests (14.5 to 12.8)."
+const frames =
+  "Without packs each message is a PUBLISH and a read of its own, and Redis' part and the system calls are the same for all who publish."
+const young =
+  "The 99th percentile is mostly the collection of young objects, of which a call with checks, a fiber and a deadline leaves more than a plain function does. Tried: a wheel instead of a timer per call, metrics that are found once, one object for one time."
+const bursts =
+  "All calls of the burst are begun in one turn of the event loop, each a fiber with what it keeps until its answer (Memory, below, says how much), so that collections take a larger part of it than of calls in turn. Tried: writes of 64 KiB within that turn, packs, one entry of a wheel per deadline."
+const events =
+  "An event travels in a frame of its own, also between fiberbus' processes: a listener may be a Daebus process, which reads no packs. What is left is Redis' write to each connection and the decoding in each process. Tried: broadcasts are not taken apart into an envelope where they have none, and depth is looked at only where a schema can nest."
+const items =
+  "The producer is held back by the consumer's credit (256 items by default), each item is checked on both sides, and it passes a Stream of Effect at both ends. Tried: the steps of one turn leave in one frame of up to 16 KiB."
+const large =
+  "At these sizes the JSON and copying are nearly all there is. Tried: the envelope is written around long text in one go (12.3 to 11.2 ms of CPU for 1 MiB there and back), long frames are written directly instead of with others. At 1 MiB a call takes milliseconds on every core it passes, so with two cores for all its rounds differ widely."
+const timers =
+  "Node's timers have a resolution of 1 ms and are late under load: `timers alone` shows what they leave of the limit without any messaging. Where that is near ours, nothing is lost in the bus; at 1,000 at once the limit would be 100,000 calls/s, more than two cores carry."
+const streams =
+  "A durable call is kept, deduplicated by its id, and settled with its result in one step of Redis' own program, which the client by hand does not do: it acknowledges after its answer and remembers nothing. Tried: what one turn keeps or settles is one step (71 to 44 µs of CPU per call)."
+
+/** By what {@link Goals.idOf} says. */
+export const reasons: Readonly<Record<string, string>> = {
+  [`calls, ${hundred}, rate, fiberbus-single to moleculer`]: `${frames} ${writes}`,
+  [`calls, ${hundred}, rate, fiberbus-single to nest`]: `${frames} ${writes}`,
+  [`calls, ${hundred}, rate, fiberbus-single to floor`]: `${checks} ${writes}`,
+  [`calls, ${hundred}, rate, fiberbus-single to floor-corked`]: `${checks} ${writes}`,
+  [`calls, ${hundred}, rate, fiberbus to moleculer`]: `${checks} ${writes}`,
+  [`calls, ${hundred}, rate, fiberbus to nats`]: `${checks} nats.js checks nothing. ${writes}`,
+  [`calls, ${hundred}, rate, fiberbus to effect-rpc-jit`]: `effect/rpc goes from process to process, so that nobody copies its messages between. ${writes}`,
+  [`calls, ${hundred}, rate, fiberbus to floor-packed`]: `${checks} ${writes}`,
+  [`calls, ${thousand}, rate, fiberbus to moleculer`]: `${checks} ${young}`,
+  [`calls, ${thousand}, rate, fiberbus to nats`]: `${checks} ${young}`,
+  [`calls, ${thousand}, rate, fiberbus to floor-packed`]: `${checks} ${young}`,
+  "latency, 1 in flight, p50, fiberbus to floor": `${checks} Alone in flight, a call shares none of that with others. Tried: what a turn publishes is written at its end, not one round of the event loop later (calls/s to the client by hand 1.04 to 1.51 then).`,
+  "latency, 1 in flight, p99, fiberbus to floor": young,
+  [`calls, ${hundred}, cpu, fiberbus-single to moleculer`]: `${frames} ${writes}`,
+  [`calls, ${hundred}, cpu, fiberbus to moleculer`]: `${checks} ${writes}`,
+  [`calls, ${hundred}, p99, fiberbus-single to moleculer`]: young,
+  [`calls, ${hundred}, p99, fiberbus to moleculer`]: young,
+  "burst, 10,000 at once, millis, fiberbus to moleculer": bursts,
+  "burst, 100,000 at once, millis, fiberbus to moleculer": bursts,
+  "fanout, in one process, rate, fiberbus-single to moleculer": events,
+  "fanout, in 10 processes, rate, fiberbus-single to moleculer": events,
+  "fanout, in one process, rate, fiberbus to moleculer": events,
+  "fanout, in 10 processes, rate, fiberbus to moleculer": events,
+  "streaming, 10,000 items, rate, fiberbus to moleculer": items,
+  "streaming, 10,000 items, rate, fiberbus to effect-rpc-jit": items,
+  "streaming, 10,000 items, rate, fiberbus-daebus to moleculer":
+    "A Daebus caller gets each item in a frame of its own, so each is a PUBLISH and a read.",
+  "payloads, 64 KiB, rate, fiberbus to floor": large,
+  "payloads, 1 MiB, rate, fiberbus to floor": large,
+  "payloads, 64 KiB, rate, fiberbus to moleculer": large,
+  "payloads, 1 MiB, rate, fiberbus to moleculer": large,
+  [`memory, ${hundred}, rate, fiberbus-memory to moleculer-fake`]:
+    "`Effect and codec alone` shows what two encodings, two decodings and an effect take by themselves, as messages pass as the same text as over the wire: ten times as many calls as Moleculer would leave next to nothing for the bus. Tried: 10.4 to 8.0 µs of CPU per call, as depth, time and broadcasts' fields are looked at only where something depends on them.",
+  "waiting, 10 at once, share, fiberbus": timers,
+  "waiting, 100 at once, share, fiberbus": timers,
+  "waiting, 1,000 at once, share, fiberbus": timers,
+  "start, import, millis, fiberbus to moleculer":
+    "`effect/Schema`, `Stream` and `Layer`, which a contract and a service are made of, take more CPU to load than all of Moleculer does (about 140 ms to 117, measured in turns). Node's compile cache (`module.enableCompileCache()` in the application) takes a quarter off; fiberbus' own files load neither a Redis client nor what only one entry point needs.",
+  "start, service ready on Redis, millis, fiberbus to moleculer": "It is what the import takes more.",
+  [`calls, ${hundred}, rate, fiberbus to fiberbus-live`]:
+    "A caller of `one` chooses a replica for each call and follows what becomes of that replica; a caller of `live` sends to all.",
+  [`calls, ${hundred}, rate, fiberbus-durable to floor-streams`]: streams,
+  [`calls, ${hundred}, rate, fiberbus-durable to bullmq`]: streams
+}
+
+/** The goals that were measured and missed, each with its reason, as a list; empty where there are none. */
+export const list = (results: Results): string =>
+  Goals.goals
+    .flatMap((goal) => {
+      const found = Goals.measured(results, goal)
+      if (found === undefined || Goals.isMet(goal, found)) return []
+      const reason = reasons[Goals.idOf(goal)] ?? "Not explained yet."
+      return [`- **${Goals.titleOf(goal)}**, ${goal.case}: ${reason}`]
+    })
+    .join("\n")
