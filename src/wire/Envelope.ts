@@ -231,41 +231,58 @@ export const writeRequest = (
   if (isBulky(payload)) {
     return JSON.stringify({ ...JSON.parse(`${head}}`), payload, request_id: id, fiberbus: extension })
   }
-  const json = JSON.stringify(payload) ?? "null"
-  // Each piece of the text is an object of its own until it is sent: few are better than many.
-  const named = `${head},"payload":${typeof payload === "string" ? JSON.stringify(json) : json}`
-  const end = extension === undefined ? "}" : writeExtension(extension)
+  const named = `${head},"payload":${jsonOf(payload)}`
+  const end = extension === undefined ? "}" : `,"fiberbus":${JSON.stringify(extension)}}`
   return id === undefined ? named + end : `${named},"request_id":"${id}"${end}`
 }
 
-// Mostly it is the same as the last one.
+/** The same for a call that says no more than most do: how long it waits, and in which frames it takes answers. */
+export const writeCall = (
+  head: string,
+  id: string,
+  payload: unknown,
+  timeoutMillis: number,
+  packs: number | undefined,
+  texts?: number
+): string =>
+  isBulky(payload)
+    ? writeRequest(head, id, payload, { v: 1, timeout_ms: timeoutMillis, packs, texts })
+    : // Each piece of the text is an object of its own until it is sent: few are better than many.
+      leadOf(head) + jsonOf(payload) + beforeId + id + usualEndOf(timeoutMillis, packs, texts)
+
+const beforeId = ',"request_id":"'
+
+const jsonOf = (payload: unknown): string => {
+  const json = JSON.stringify(payload) ?? "null"
+  return typeof payload === "string" ? JSON.stringify(json) : json
+}
+
+// Mostly they are the same as the last ones.
+let usualHead: string | undefined
+let usualLead = ""
+
+const leadOf = (head: string) => {
+  if (head !== usualHead) {
+    usualHead = head
+    usualLead = `${head},"payload":`
+  }
+  return usualLead
+}
+
 let usualTimeout: number | undefined
 let usualPacks: number | undefined
 let usualTexts: number | undefined
 let usualEnd = ""
 
-const writeUsual = (extension: Extension) => {
-  const { packs, texts, timeout_ms } = extension
-  if (timeout_ms !== usualTimeout || packs !== usualPacks || texts !== usualTexts) {
-    usualTimeout = timeout_ms
+const usualEndOf = (timeoutMillis: number, packs: number | undefined, texts: number | undefined) => {
+  if (timeoutMillis !== usualTimeout || packs !== usualPacks || texts !== usualTexts) {
+    usualTimeout = timeoutMillis
     usualPacks = packs
     usualTexts = texts
-    usualEnd = `,"fiberbus":${JSON.stringify({ v: 1, timeout_ms, packs, texts })}}`
+    usualEnd = `","fiberbus":${JSON.stringify({ v: 1, timeout_ms: timeoutMillis, packs, texts })}}`
   }
   return usualEnd
 }
-
-const writeExtension = (extension: Extension): string =>
-  extension.headers === undefined &&
-  extension.attempt === undefined &&
-  extension.traceparent === undefined &&
-  extension.credit === undefined &&
-  extension.answers === undefined &&
-  extension.route === undefined &&
-  extension.id === undefined &&
-  extension.timeout_ms !== undefined
-    ? writeUsual(extension)
-    : `,"fiberbus":${JSON.stringify(extension)}}`
 
 /** A reply as a caller reads it. */
 export interface Reply {
@@ -356,10 +373,13 @@ export const writeReply = (
 ): string =>
   (status === "success" ? '{"status":"success","payload":' : '{"status":"error","payload":') +
   payload +
-  ',"request_id":' +
-  JSON.stringify(requestId) +
-  (final ? ',"final":true' : ',"final":false') +
+  // What nearly all ids look like is its own JSON.
+  (typeof requestId === "string" && plainId.test(requestId)
+    ? beforeId + requestId + (final ? '","final":true' : '","final":false')
+    : `,"request_id":${JSON.stringify(requestId)}${final ? ',"final":true' : ',"final":false'}`) +
   (extension === undefined ? "}" : `,"fiberbus":${JSON.stringify(extension)}}`)
+
+const plainId = /^[\w:.-]*$/
 
 /** The same around a payload that {@link isBulky}. */
 export const writeBulkyReply = (payload: JsonObject, requestId: unknown, extension?: ReplyExtension): string =>

@@ -139,19 +139,24 @@ export const write = (
   try {
     // Text is JSON inside text: see writeRequest.
     const lifted = target?.texts && typeof json !== "string" ? LongTexts.lift(json) : undefined
-    frame = Envelope.writeRequest(head, id, lifted === undefined ? json : lifted.json, {
-      v: 1,
-      timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
-      headers: settings.headers,
-      attempt: settings.attempt === 1 ? undefined : settings.attempt,
-      traceparent: settings.traceparent,
-      credit: call?.flow?.granted,
-      answers: call?.inquiry === undefined ? undefined : true,
-      route: settings.route === 1 ? undefined : settings.route,
-      id: call === undefined ? settings.id : undefined,
-      packs: id === undefined ? undefined : method.inbox.packs,
-      texts: id === undefined ? undefined : method.inbox.texts
-    })
+    const payload = lifted === undefined ? json : lifted.json
+    const { packs, texts } = method.inbox
+    frame =
+      id !== undefined && isUsual(call!, settings)
+        ? Envelope.writeCall(head, id, payload, settings.timeoutMillis, packs, texts)
+        : Envelope.writeRequest(head, id, payload, {
+            v: 1,
+            timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
+            headers: settings.headers,
+            attempt: settings.attempt === 1 ? undefined : settings.attempt,
+            traceparent: settings.traceparent,
+            credit: call?.flow?.granted,
+            answers: call?.inquiry === undefined ? undefined : true,
+            route: settings.route === 1 ? undefined : settings.route,
+            id: call === undefined ? settings.id : undefined,
+            packs: id === undefined ? undefined : packs,
+            texts: id === undefined ? undefined : texts
+          })
     if (lifted !== undefined) frame = LongTexts.write(frame, lifted)
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })
@@ -159,6 +164,15 @@ export const write = (
   if (!Codec.isLarger(frame, maxFrameBytes)) return frame
   return new Reason.PayloadTooLarge({ what: "request", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
 }
+
+/** It says nothing besides its time. */
+const isUsual = ({ flow, inquiry }: Call, { attempt = 1, headers, route = 1, traceparent }: Settings): boolean =>
+  flow === undefined &&
+  inquiry === undefined &&
+  headers === undefined &&
+  traceparent === undefined &&
+  attempt === 1 &&
+  route === 1
 
 // One rule for both connections: lost after the request may have left is ConnectionLost, anything else of the transport is its own.
 export const reasonOf = (error: TransportError): CallErrorReason =>
