@@ -29,6 +29,7 @@ const entry = (
 const ours: ReadonlyArray<Entry> = [
   entry("fiberbus", "fiberbus", "fiberbus", "redis"),
   entry("fiberbus-single", "fiberbus, Daebus' frames", "fiberbus", "single"),
+  entry("fiberbus-packed", "fiberbus, packed topic", "fiberbus", "packed"),
   entry("fiberbus-live", "fiberbus, live", "fiberbus", "live"),
   entry("fiberbus-nats", "fiberbus, NATS", "fiberbus", "nats", "nats"),
   entry("fiberbus-cluster", "fiberbus, Redis Cluster", "fiberbus", "cluster"),
@@ -43,6 +44,7 @@ const others: ReadonlyArray<Entry> = [
   entry("floor-auto", "ioredis, auto-pipelining", "floor", "auto"),
   entry("floor-corked", "ioredis, corked", "floor", "corked"),
   entry("floor-packed", "ioredis, packed", "floor", "packed"),
+  entry("floor-msgpack", "ioredis, MessagePack", "floor", "msgpack"),
   entry("floor-streams", "Redis Streams by hand", "streams"),
   entry("moleculer", "Moleculer", "moleculer", "checked"),
   entry("moleculer-unchecked", "Moleculer, unchecked", "moleculer", "unchecked"),

@@ -7,6 +7,7 @@
 
 import type { JsonObject } from "./Codec.ts"
 import * as Codec from "./Codec.ts"
+import * as LongTexts from "./LongTexts.ts"
 import * as Pack from "./Pack.ts"
 
 /** Longest request id that is echoed, in characters of its JSON text. */
@@ -34,6 +35,8 @@ export interface Extension {
   readonly id?: string | undefined
   /** How many answers the caller takes in one frame (see `wire/Pack`). */
   readonly packs?: number | undefined
+  /** In which version the caller takes long texts behind the JSON (see `wire/LongTexts`). */
+  readonly texts?: number | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -62,6 +65,8 @@ export interface Request {
   readonly oneWayId: string | undefined
   /** Whether its answers may share frames with others. */
   readonly packs: boolean
+  /** Whether its answers may have long texts behind their JSON. */
+  readonly texts: boolean
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -102,6 +107,7 @@ class Unaddressed implements Request {
   readonly credit = undefined
   readonly answers = false
   readonly packs = false
+  readonly texts = false
   readonly route = 1
   readonly oneWayId = undefined
   readonly raw: JsonObject
@@ -123,7 +129,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
   const requestId = raw["request_id"] ?? null
   if (!isShortId(requestId)) return "IdTooLong"
   const address = typeof replyTo === "string" && replyTo !== "" ? replyTo : undefined
-  const { answers, attempt, credit, headers, id, packs, route, timeout_ms, traceparent } = extensionOf(raw)
+  const { answers, attempt, credit, headers, id, packs, route, texts, timeout_ms, traceparent } = extensionOf(raw)
   const timeoutMillis = isTime(timeout_ms) ? timeout_ms : undefined
   return {
     action,
@@ -140,6 +146,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     route: isPositive(route) ? route : 1,
     oneWayId: typeof id === "string" && id.length <= maxIdLength ? id : undefined,
     packs: Pack.isTaken(packs),
+    texts: LongTexts.isTaken(texts),
     raw
   }
 }
@@ -224,38 +231,58 @@ export const writeRequest = (
   if (isBulky(payload)) {
     return JSON.stringify({ ...JSON.parse(`${head}}`), payload, request_id: id, fiberbus: extension })
   }
-  const json = JSON.stringify(payload) ?? "null"
-  // Each piece of the text is an object of its own until it is sent: few are better than many.
-  const named = `${head},"payload":${typeof payload === "string" ? JSON.stringify(json) : json}`
-  const end = extension === undefined ? "}" : writeExtension(extension)
+  const named = `${head},"payload":${jsonOf(payload)}`
+  const end = extension === undefined ? "}" : `,"fiberbus":${JSON.stringify(extension)}}`
   return id === undefined ? named + end : `${named},"request_id":"${id}"${end}`
 }
 
-// Mostly it is the same as the last one.
+/** The same for a call that says no more than most do: how long it waits, and in which frames it takes answers. */
+export const writeCall = (
+  head: string,
+  id: string,
+  payload: unknown,
+  timeoutMillis: number,
+  packs: number | undefined,
+  texts?: number
+): string =>
+  isBulky(payload)
+    ? writeRequest(head, id, payload, { v: 1, timeout_ms: timeoutMillis, packs, texts })
+    : // Each piece of the text is an object of its own until it is sent: few are better than many.
+      leadOf(head) + jsonOf(payload) + beforeId + id + usualEndOf(timeoutMillis, packs, texts)
+
+const beforeId = ',"request_id":"'
+
+const jsonOf = (payload: unknown): string => {
+  const json = JSON.stringify(payload) ?? "null"
+  return typeof payload === "string" ? JSON.stringify(json) : json
+}
+
+// Mostly they are the same as the last ones.
+let usualHead: string | undefined
+let usualLead = ""
+
+const leadOf = (head: string) => {
+  if (head !== usualHead) {
+    usualHead = head
+    usualLead = `${head},"payload":`
+  }
+  return usualLead
+}
+
 let usualTimeout: number | undefined
 let usualPacks: number | undefined
+let usualTexts: number | undefined
 let usualEnd = ""
 
-const writeUsual = (timeoutMillis: number, packs: number | undefined) => {
-  if (timeoutMillis !== usualTimeout || packs !== usualPacks) {
+const usualEndOf = (timeoutMillis: number, packs: number | undefined, texts: number | undefined) => {
+  if (timeoutMillis !== usualTimeout || packs !== usualPacks || texts !== usualTexts) {
     usualTimeout = timeoutMillis
     usualPacks = packs
-    usualEnd = `,"fiberbus":{"v":1,"timeout_ms":${timeoutMillis}${packs === undefined ? "" : `,"packs":${packs}`}}}`
+    usualTexts = texts
+    usualEnd = `","fiberbus":${JSON.stringify({ v: 1, timeout_ms: timeoutMillis, packs, texts })}}`
   }
   return usualEnd
 }
-
-const writeExtension = (extension: Extension): string =>
-  extension.headers === undefined &&
-  extension.attempt === undefined &&
-  extension.traceparent === undefined &&
-  extension.credit === undefined &&
-  extension.answers === undefined &&
-  extension.route === undefined &&
-  extension.id === undefined &&
-  extension.timeout_ms !== undefined
-    ? writeUsual(extension.timeout_ms, extension.packs)
-    : `,"fiberbus":${JSON.stringify(extension)}}`
 
 /** A reply as a caller reads it. */
 export interface Reply {
@@ -346,10 +373,13 @@ export const writeReply = (
 ): string =>
   (status === "success" ? '{"status":"success","payload":' : '{"status":"error","payload":') +
   payload +
-  ',"request_id":' +
-  JSON.stringify(requestId) +
-  (final ? ',"final":true' : ',"final":false') +
+  // What nearly all ids look like is its own JSON.
+  (typeof requestId === "string" && plainId.test(requestId)
+    ? beforeId + requestId + (final ? '","final":true' : '","final":false')
+    : `,"request_id":${JSON.stringify(requestId)}${final ? ',"final":true' : ',"final":false'}`) +
   (extension === undefined ? "}" : `,"fiberbus":${JSON.stringify(extension)}}`)
+
+const plainId = /^[\w:.-]*$/
 
 /** The same around a payload that {@link isBulky}. */
 export const writeBulkyReply = (payload: JsonObject, requestId: unknown, extension?: ReplyExtension): string =>

@@ -106,10 +106,15 @@ describe("goals", () => {
       results([sample("fiberbus", 0, { rate: ours }), sample("moleculer", 0, { rate: theirs })])
     assert.match(
       Reasons.list(at(4, 1)),
-      /^- \*\*calls\/s, packed: ≥ 5 × Moleculer\*\*, 100 in flight: Each call is encoded/
+      /^- \*calls\/s, packed: ≥ 5 × Moleculer\*, 100 in flight\. Each call is encoded/
     )
     assert.include(Report.page(at(4, 1)), "### Those that were missed")
     assert.strictEqual(Reasons.list(at(5, 1)), "")
+    const both = [...at(4, 1).samples, sample("nats", 0, { rate: 1 })]
+    assert.match(
+      Reasons.list(results(both)),
+      /^- \*[^*]+× Moleculer\*, 100 in flight; \*[^*]+× nats\.js\*, 100 in flight\. Each [^\n]+$/
+    )
     assert.notInclude(Report.page(at(5, 1)), "### Those that were missed")
   })
 

@@ -4,7 +4,7 @@ import { Action, Caller, DeadLetters, Durable, Handlers, Service, type Transport
 import { RedisClusterServer } from "fiberbus/testing"
 import type * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
-import * as Account from "./clusterAccount.ts"
+import * as Account from "./account.ts"
 
 // Real time: it is about real servers that change their roles. Everything waits for a signal; no duration is asserted.
 
@@ -234,11 +234,12 @@ describe("durable work over a cluster under load", () => {
     "loses nothing while each master is relieved by CLUSTER FAILOVER in turn, and while a slot moves",
     Effect.gen(function* () {
       const cluster = yield* RedisClusterServer.make({ replicas: 1 })
-      const account = yield* Account.make(cluster)
+      const place = yield* Account.overCluster(cluster)
+      const account = yield* Account.make(place)
       yield* account.some(20)
       for (const master of yield* cluster.masters) yield* account.during(Effect.asVoid(cluster.failover(master)))
       yield* account.some(20)
-      const slot = cluster.slotOf(`{${account.names[0]}}`)
+      const slot = cluster.slotOf(`{${place.names[0]}}`)
       const [first, second] = yield* cluster.masters
       for (const to of [first!, second!, first!]) yield* account.during(cluster.moveSlot(slot, to))
       yield* account.some(20)
@@ -254,8 +255,9 @@ describe("durable work over a cluster under load", () => {
     suspend(
       `loses nothing that a replica had confirmed while a master is ${fate}, and another is promoted`,
       Effect.gen(function* () {
-        const cluster = yield* RedisClusterServer.make({ replicas: 1 })
-        const account = yield* Account.make(cluster, { replicas: 1 })
+        // What is killed comes back with what it had, as it should.
+        const cluster = yield* RedisClusterServer.make({ replicas: 1, args: ["--appendonly", "yes"] })
+        const account = yield* Account.make(yield* Account.overCluster(cluster, { replicas: 1 }))
         yield* account.some(20)
         const [master] = yield* cluster.masters
         yield* account.during(
@@ -273,6 +275,63 @@ describe("durable work over a cluster under load", () => {
       })
     )
   }
+})
+
+describe("a master that is away", () => {
+  suspend(
+    "is missed by its own queues only, at the start and later",
+    Effect.gen(function* () {
+      const cluster = yield* RedisClusterServer.make({ args: ["--cluster-require-full-coverage", "no"] })
+      const place = yield* Account.overCluster(cluster, { commandTimeout: "300 millis" })
+      const [away, ...others] = yield* cluster.masters
+      yield* away!.server.kill
+      // Those who are there know.
+      yield* until(
+        Effect.map(
+          Effect.forEach(others, ({ server }) => server.command("CLUSTER", "NODES")),
+          (views) => views.every((view) => / master,fail /.test(String(view)))
+        )
+      )
+      const bus = yield* Layer.build(Layer.fresh(place.bus))
+      const store = Context.get(bus, Durable.Durable)
+      const append = (name: string, id: string) =>
+        Effect.callback<Durable.Appended, Transport.TransportError>((resume) =>
+          store.append(`{${name}}`, { id, frame: "{}", key: "", delayMillis: 0 }, (error, appended) =>
+            resume(error === undefined ? Effect.succeed(appended!) : Effect.fail(error))
+          )
+        )
+      const [gone, ...there] = place.names
+      const consuming = (name: string) =>
+        store.consume({
+          queue: `{${name}}`,
+          group: "g",
+          consumer: "c",
+          idleMillis: 60_000,
+          windowMillis: 60_000,
+          maxDeadLetters: 1
+        })
+      for (const name of there) {
+        assert.strictEqual((yield* append(name, "1"))._tag, "Added")
+        const consumer = yield* consuming(name)
+        assert.lengthOf(yield* consumer.read(1), 1)
+      }
+      const error = yield* Effect.flip(append(gone!, "1"))
+      assert.strictEqual(error.sent, "no")
+      assert.include(["Unreachable", "ConnectionLost"], error.kind)
+      const unread = yield* Effect.flip(consuming(gone!))
+      assert.include(["Unreachable", "ConnectionLost"], unread.kind)
+      yield* away!.server.start
+      yield* cluster.ready
+      yield* Effect.retry(append(gone!, "1"), Schedule.spaced("20 millis"))
+      const consumer = yield* consuming(gone!)
+      yield* until(
+        Effect.map(
+          Effect.orElseSucceed(consumer.read(1), () => []),
+          ({ length }) => length > 0
+        )
+      )
+    })
+  )
 })
 
 describe("a message that replicas must have", () => {

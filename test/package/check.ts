@@ -6,7 +6,7 @@
 import { execFileSync } from "node:child_process"
 import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join, resolve } from "node:path"
+import { dirname, join, resolve } from "node:path"
 
 const root = resolve(import.meta.dirname, "../..")
 const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
@@ -82,6 +82,21 @@ try {
   const help = step("run its command", join(project, "node_modules/.bin/fiberbus"), ["--help"], project)
   for (const command of ["call", "send", "tap"])
     expect(help.includes(command), `fiberbus --help does not name ${command}`)
+  // Browsers import contracts: neither they nor the chunks they share with others may need Node.
+  const installed = join(project, "node_modules/fiberbus/dist")
+  const importsOf = (file: string, seen = new Set<string>()): ReadonlySet<string> => {
+    for (const [, name] of readFileSync(file, "utf8").matchAll(/^(?:import|export) [^;]*?"([^"]+)";$/gm)) {
+      const path = name!.startsWith(".") ? resolve(dirname(file), name!) : name!
+      if (seen.has(path)) continue
+      seen.add(path)
+      if (name!.startsWith(".")) importsOf(path, seen)
+    }
+    return seen
+  }
+  const ofContracts = [...importsOf(join(installed, "contract/index.js"))]
+  expect(ofContracts.includes("effect/Schema"), "the imports of fiberbus/contract were not found")
+  const ofNode = ofContracts.filter((name) => name.startsWith("node:") || name === "ioredis")
+  expect(ofNode.length === 0, `fiberbus/contract imports ${ofNode.join(", ")}`)
   const subpaths = Object.keys(JSON.parse(readFileSync(join(root, "package.json"), "utf8")).exports)
   const specifiers = subpaths.filter((path) => !path.endsWith(".json")).map((path) => join("fiberbus", path))
   const importing = `await Promise.all(${JSON.stringify(specifiers)}.map((name) => import(name)))`

@@ -14,6 +14,7 @@ import * as Codec from "../../wire/Codec.ts"
 import type * as Control from "../../wire/Control.ts"
 import type * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import * as Printable from "../../wire/Printable.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
@@ -424,16 +425,22 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private answerSuccess(value: unknown) {
     if (this.answered || !this.isAwaited) return undefined
-    return whenEncoded(this.entry.success, value, (encoded) => {
-      if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
-      try {
-        const { value: json } = encoded
-        if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
-        else this.answer("success", stringify(json, this.entry.success))
-      } catch (defect) {
-        this.die(Cause.die(defect))
-      }
-    })
+    const { success } = this.entry
+    const encoded = success === undefined ? Exit.succeed(value) : success.encode(value)
+    if (Exit.isExit(encoded)) return this.writeSuccess(encoded)
+    return Effect.flatMap(Effect.exit(encoded), (exit) => Effect.sync(() => this.writeSuccess(exit)))
+  }
+
+  private writeSuccess(encoded: Exit.Exit<unknown, unknown>): undefined {
+    if (encoded._tag === "Failure") return void this.die(encoded.cause, this.misfit(encoded.cause))
+    try {
+      const { value: json } = encoded
+      if (this.answerLifted(json)) return
+      if (this.steps === undefined && !this.envelope.texts && Envelope.isBulky(json)) this.answerBulky(json)
+      else this.answer("success", stringify(json, this.entry.success))
+    } catch (defect) {
+      this.die(Cause.die(defect))
+    }
   }
 
   private answerFailure(error: unknown, cause: Cause.Cause<unknown>) {
@@ -482,6 +489,24 @@ export class Exchange extends TimerWheel.Entry implements Request {
     this.write(status, payload, true, undefined, besides)
   }
 
+  /** Answers with long texts behind the JSON, where there are any and the caller takes them so. */
+  private answerLifted(json: unknown): boolean {
+    const { requestId, texts } = this.envelope
+    if (!texts || this.steps !== undefined || this.delivery !== undefined) return false
+    const lifted = LongTexts.lift(json)
+    if (lifted === undefined) return false
+    const envelope = Envelope.writeReply(
+      "success",
+      stringify(lifted.json, this.entry.success),
+      requestId,
+      true,
+      this.extension()
+    )
+    this.answered = true
+    this.post(LongTexts.write(envelope, lifted), true, undefined)
+    return true
+  }
+
   private answerBulky(json: Codec.JsonObject) {
     if (SchemaCodec.nestsTooDeep(this.entry.success, json, 1)) throw new TooDeep()
     const frame = Envelope.writeBulkyReply(json, this.envelope.requestId, this.extension())
@@ -516,6 +541,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     )
   }
 
+  /** Sends a frame, where there is somebody to send it to, or ends what is kept with it. */
   private post(frame: string, final: boolean, then: (() => void) | undefined) {
     const { replyTo, link } = this
     const { maxFrameBytes } = link.transport.capabilities
@@ -544,7 +570,6 @@ export class Exchange extends TimerWheel.Entry implements Request {
       )
     }
     if (ends && this.delivery !== undefined) return this.delivery.settle(frame, replyTo, then)
-    if (replyTo === undefined) return then?.()
     link.outbox.send()
     const sent: Sent =
       final && then === undefined
@@ -554,7 +579,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
             if (link.outbox.left(error, receivers) && !final) this.cancel()
             then?.()
           }
-    link.transport.send(replyTo, frame, sent, this.envelope.packs)
+    link.transport.send(replyTo!, frame, sent, this.envelope.packs)
   }
 }
 

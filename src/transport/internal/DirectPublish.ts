@@ -1,6 +1,6 @@
 /**
- * Writes PUBLISH, and other commands of the hot path, to the socket of one connection itself, and reads the answers before ioredis does: see
- * {@link RespReader}.
+ * Writes PUBLISH, SPUBLISH and other commands of the hot path to the socket of one connection itself, and reads the answers before ioredis
+ * does: see {@link RespReader}.
  *
  * What is written in one turn of the event loop leaves in one system call at its end, what ioredis writes as well.
  */
@@ -18,8 +18,11 @@ export interface Answers extends Pick<Reading, "isOurs" | "isNumber" | "answered
 export interface DirectPublish {
   /** Whether answers are read here. Where they are not, ioredis has to write. */
   readonly canPublish: () => boolean
-  /** Writes one of so many bytes, at the latest at the end of this turn. Returns when the turn began to write (`performance.now`). */
-  readonly publish: (channel: string, frame: string, bytes: number) => number
+  /**
+   * Writes a PUBLISH, or SPUBLISH where `sharded`, of a frame of so many bytes, at the latest at the end of this turn. Returns when the
+   * turn began to write (`performance.now`).
+   */
+  readonly publish: (sharded: boolean, channel: string, frame: string, bytes: number) => number
   /** The same with any command whose reply is to be read here; `bytes` are those of its largest part. */
   readonly command: (name: string, args: ReadonlyArray<string>, bytes: number) => number
   /** Has to be called before ioredis writes: what was written before leaves before. */
@@ -65,6 +68,7 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
   let flushing = false
   let dropped = false
   let lastChannel: string | undefined
+  let lastSharded = false
   let lastIsAscii = true
   let lastHead = ""
 
@@ -72,6 +76,17 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
     const text = out
     out = ""
     stream.write(text, isAscii ? "latin1" : "utf8")
+  }
+
+  // In pieces, which one system call takes: as one text it would be copied once more.
+  const writeLarge = (bytes: number, frame: string) => {
+    out += `${lastHead}${bytes}\r\n`
+    stream.cork()
+    writeOut()
+    stream.write(frame, bytes === frame.length ? "latin1" : "utf8")
+    stream.write("\r\n", "latin1")
+    stream.uncork()
+    flush()
   }
 
   const flush = () => {
@@ -114,17 +129,21 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
       if (bytes > directBytes || out.length > maxOut) writeOut()
       return startedAt
     },
-    publish: (channel, frame, bytes) => {
+    publish: (sharded, channel, frame, bytes) => {
       begin()
-      if (channel !== lastChannel) {
+      if (channel !== lastChannel || sharded !== lastSharded) {
         const length = Buffer.byteLength(channel)
+        lastSharded = sharded
         lastChannel = channel
         lastIsAscii = length === channel.length
-        lastHead = `*3\r\n$7\r\npublish\r\n$${length}\r\n${channel}\r\n$`
+        lastHead = `*3\r\n${sharded ? "$8\r\nspublish" : "$7\r\npublish"}\r\n$${length}\r\n${channel}\r\n$`
       }
-      if (bytes !== frame.length || !lastIsAscii) isAscii = false
-      out += `${lastHead}${bytes}\r\n${frame}\r\n`
-      if (bytes > directBytes || out.length > maxOut) writeOut()
+      if ((bytes !== frame.length && bytes <= directBytes) || !lastIsAscii) isAscii = false
+      if (bytes > directBytes) writeLarge(bytes, frame)
+      else {
+        out += `${lastHead}${bytes}\r\n${frame}\r\n`
+        if (out.length > maxOut) writeOut()
+      }
       return startedAt
     },
     theirs: () => {

@@ -63,8 +63,8 @@ export interface RedisLink {
   readonly commandWhenUp: RedisLink["command"]
   /** The same, with a reply whose texts are bytes as they came, or text where they are plain ASCII. */
   readonly bytesWhenUp: RedisLink["command"]
-  /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. */
-  readonly publish: (channel: string, frame: string, bytes: number, done: Sent) => void
+  /** Publishes a frame of so many bytes, by SPUBLISH where `sharded`, while the link is up and checked; else refuses at once. */
+  readonly publish: (channel: string, frame: string, bytes: number, done: Sent, sharded?: boolean) => void
   /** Says that a whole message has come in, which is a sign of life. */
   readonly alive: () => void
   /** Makes the attempt that `mayReconnect` has put off. */
@@ -183,10 +183,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     const mine = outstanding
     const publisher = DirectPublish.make(connected.stream, {
       isOurs: () => mine.isNextDirect(),
-      isNumber: () => mine.next?.name === "publish",
-      answered: (reply, error) => {
+      isNumber: () => mine.next?.name === "publish" || mine.next?.name === "spublish",
+      answered: (value, text) => {
         const command = mine.read()!
-        settle(command, error === undefined ? undefined : refused(error), command.asBytes ? reply : texts(reply))
+        const reply = command.asBytes ? value : texts(value)
+        const error = text === undefined ? undefined : refused(text)
+        // Of those before it ioredis tells a moment later.
+        if (command === mine.oldest) settle(command, error, reply)
+        else command.answer = { error, reply }
       },
       handedOn: (reply) => {
         const command = mine.read()
@@ -305,7 +309,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     outstanding = new Outstanding()
     direct?.drop()
     direct = undefined
-    for (const command of abandoned) finish(command, error, undefined)
+    for (const command of abandoned) {
+      if (command.answer === undefined) finish(command, error, undefined)
+      else tell(command, command.answer.error, command.answer.reply)
+    }
     idle()
   }
 
@@ -340,6 +347,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       asBytes,
       echo,
       state: "waiting",
+      answer: undefined,
       done
     }
     outstanding.add(command)
@@ -356,18 +364,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     if (bytes > DirectPublish.directBytes) direct?.flush()
   }
 
-  const publish = (channel: string, frame: string, bytes: number, done: Sent) => {
+  const publish = (channel: string, frame: string, bytes: number, done: Sent, sharded = false) => {
     const connected = client
     if (phase !== "up" || connected === undefined) return refuse(channel, done)
     if (direct?.canPublish() !== true) {
-      return write("publish", [channel, frame], bytes, (error, reply) =>
+      return write(sharded ? "spublish" : "publish", [channel, frame], bytes, (error, reply) =>
         done(error, typeof reply === "number" ? reply : 0)
       )
     }
     if (connected.status !== "ready" || !connected.stream.writable) return refuse(channel, done)
-    const at = direct.publish(channel, frame, bytes)
+    const at = direct.publish(sharded, channel, frame, bytes)
     outstanding.add({
-      name: "publish",
+      name: sharded ? "spublish" : "publish",
       subject: channel,
       bytes,
       at,
@@ -376,6 +384,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       asBytes: false,
       echo: undefined,
       state: "waiting",
+      answer: undefined,
       done: done as Done
     })
   }
@@ -398,20 +407,28 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }
   }
 
+  const tell = (command: Command, error: Error | undefined, reply: unknown) =>
+    finish(
+      command,
+      error === undefined
+        ? undefined
+        : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
+      reply
+    )
+
   const settle = (command: Command, error: Error | undefined, reply: unknown) => {
+    settleOne(command, error, reply)
+    for (let next = outstanding.oldest; next?.answer !== undefined; next = outstanding.oldest) {
+      settleOne(next, next.answer.error, next.answer.reply)
+    }
+    idle()
+  }
+
+  const settleOne = (command: Command, error: Error | undefined, reply: unknown) => {
     const { state } = command
     outstanding.settle(command)
     signs++
-    if (state === "waiting") {
-      finish(
-        command,
-        error === undefined
-          ? undefined
-          : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
-        reply
-      )
-    }
-    idle()
+    if (state === "waiting") tell(command, error, reply)
   }
 
   let lastSigns = 0
