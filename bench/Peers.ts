@@ -29,6 +29,7 @@ const entry = (
 const ours: ReadonlyArray<Entry> = [
   entry("fiberbus", "fiberbus", "fiberbus", "redis"),
   entry("fiberbus-single", "fiberbus, Daebus' frames", "fiberbus", "single"),
+  entry("fiberbus-packed", "fiberbus, packed topic", "fiberbus", "packed"),
   entry("fiberbus-live", "fiberbus, live", "fiberbus", "live"),
   entry("fiberbus-nats", "fiberbus, NATS", "fiberbus", "nats", "nats"),
   entry("fiberbus-cluster", "fiberbus, Redis Cluster", "fiberbus", "cluster"),

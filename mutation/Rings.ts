@@ -35,10 +35,10 @@ export const rings: Record<string, Ring> = {
     without: storms
   },
   server: {
-    // Not those of a whole fleet. What a handler streams, asks and reports is tried from the side of its caller; groups of listeners
+    // What a handler streams, asks and reports is tried from the side of its caller; groups of listeners
     // beside their topics; what nobody should send, where it comes from.
     tests: [
-      "test/server/!(fleet).test.ts",
+      "test/server/*.test.ts",
       "test/client/*.test.ts",
       "test/durable/{calls,topics,laws}.test.ts",
       "test/hostile/*.test.ts",
@@ -65,6 +65,9 @@ export const rings: Record<string, Ring> = {
       "ends in a typed outcome by whatever comes with its id, 6,000 times, and other calls go on",
       "writes a line for a flood of garbage, without its content, and answers the next good request",
       "the simulation finds a store that forgets what a dead process had in hand",
+      "exactly one runs each occurrence of a nightly job, however their clocks differ and however long it takes",
+      "some are started just before the time, or end just then, and it is still one run",
+      "one at a time does what recurs by an interval, never twice within nine tenths of it",
       "is its own for each of hundreds of handlers that run interleaved"
     ]
   }

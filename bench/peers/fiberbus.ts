@@ -1,6 +1,7 @@
 /**
  * fiberbus as its users run it: built JavaScript, schemas checked on both sides and in both directions. The variants are `redis`, `single` (no frame
- * holds more than one message, as Daebus has it), `live` (its delivery), `cluster` (`redis` names its nodes), `nats`, `memory`, and `traced` (memory, with a tracer installed: two spans per
+ * holds more than one message, as Daebus has it), `live` (its delivery), `packed` (a topic whose messages share frames), `cluster` (`redis` names
+ * its nodes), `nats`, `memory`, and `traced` (memory, with a tracer installed: two spans per
  * call, which nobody exports).
  */
 import * as Path from "node:path"
@@ -34,7 +35,10 @@ const load = async (setting: Setting) => {
     Action.make("blob", { payload: schemas.blob, success: schemas.blob }),
     Action.make("items", { payload: { count: Schema.Int }, items: Schema.Struct(schemas.payload) })
   ) {}
-  const Happened = Topic.make(`${setting.name}.happened`, schemas.payload)
+  const happened = Topic.make(`${setting.name}.happened`, schemas.payload)
+  // Builds before it know no such topics.
+  const isPacked = setting.variant === "packed" && Topic.Packed !== undefined
+  const Happened = isPacked ? happened.pipe(Topic.annotate(Topic.Packed, true)) : happened
   const transport = async () => {
     if (setting.variant === "memory") return bus.Memory.layer
     if (setting.variant === "traced") return Layer.merge(bus.Memory.layer, tracer)

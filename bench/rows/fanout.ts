@@ -52,7 +52,17 @@ export const row: Lab.Row = {
   title: "One publisher, ten listeners",
   about:
     "Deliveries per second of an event of about 150 bytes to ten listeners, which are in one process, or in ten. At most 100 publishes are unconfirmed; the clock stops when every listener has heard every message; each process compares each message once, field by field, and counts how often it came. By hand, ten listeners of one process are one subscription and one `JSON.parse`.",
-  peers: ["floor", "floor-packed", "moleculer", "nest", "nats", "fiberbus-single", "fiberbus-nats", "fiberbus"],
+  peers: [
+    "floor",
+    "floor-packed",
+    "moleculer",
+    "nest",
+    "nats",
+    "fiberbus-single",
+    "fiberbus-nats",
+    "fiberbus",
+    "fiberbus-packed"
+  ],
   metrics: [
     { key: "rate", title: "deliveries/s", digits: 0, chief: "more" },
     { key: "cpu", title: "CPU µs per delivery", digits: 1, chief: "less" }

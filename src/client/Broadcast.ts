@@ -1,9 +1,10 @@
 /** Publishes messages to topics. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import * as Topic from "../contract/Topic.ts"
 import type { Durable } from "../transport/Durable.ts"
-import { Transport, TransportError } from "../transport/Transport.ts"
+import { type Sent, Transport, TransportError } from "../transport/Transport.ts"
 import * as Channels from "../wire/Channels.ts"
 import * as Codec from "../wire/Codec.ts"
 import * as Reason from "../wire/Reason.ts"
@@ -46,48 +47,65 @@ export const publish = <T extends Topic.Any>(
   Observed.publishing(topic.channel, send(topic, message)) as any
 
 const send = <T extends Topic.Any>(topic: T, message: Topic.Message<T>) =>
-  Effect.gen(function* () {
-    const transport = yield* Transport
-    const channel = topic.channel
-    const failed = (reason: PublishError["reason"]) => new PublishError({ channel, reason })
-    const json = yield* Effect.mapError(SchemaCodec.make(topic.message).encode(message), (error) =>
-      failed(new InvalidMessage(SchemaCodec.explain(error)))
+  Effect.flatMap(Transport, (transport) => {
+    const json = SchemaCodec.make(topic.message).encode(message)
+    if (Exit.isExit(json) && Exit.isSuccess(json)) return sendJson(transport, topic, json.value)
+    const fitting = Effect.mapError(json, (error) =>
+      failure(topic, new InvalidMessage(SchemaCodec.explain(error as Schema.SchemaError)))
     )
-    if (typeof json !== "object" || json === null || Array.isArray(json)) {
-      return yield* failed(new InvalidMessage({ path: [], expected: "a message that encodes to a JSON object" }))
-    }
-    // Whoever listens would drop it.
-    if (Codec.nestsTooDeep(json)) {
-      return yield* failed(
-        new InvalidMessage({ path: [], expected: `a message nested at most ${Codec.maxDepth} deep` })
-      )
-    }
-    const frame = yield* Effect.try({
-      try: () => JSON.stringify(json),
-      catch: () => failed(new InvalidMessage({ path: [], expected: "a message that JSON can carry" }))
-    })
-    const { maxFrameBytes } = transport.capabilities
-    const tooLarge = (text: string) =>
-      failed(new Reason.PayloadTooLarge({ what: "message", bytes: Codec.byteLength(text), maxBytes: maxFrameBytes }))
-    if (Topic.isDurable(topic) || !Topic.isNumbered(topic)) {
-      if (Codec.isLarger(frame, maxFrameBytes)) return yield* tooLarge(frame)
-      if (Topic.isDurable(topic)) return yield* Effect.mapError(Kept.publish(topic, frame), failed)
-      return yield* Effect.callback<number, PublishError>((resume) => {
-        transport.send(Channels.topic(transport.prefix, channel), frame, (error, receivers) =>
-          resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failed(error)))
-        )
-      })
-    }
-    if (Object.hasOwn(json, "fiberbus")) {
-      const expected = "no field fiberbus, where the message's number is"
-      return yield* failed(new InvalidMessage({ path: ["fiberbus"], expected }))
-    }
-    const counter = yield* Numbering.of(transport, topic)
-    return yield* Effect.callback<number, PublishError>((resume) => {
-      const numbered = counter.frameOf(frame)
-      if (Codec.isLarger(numbered, maxFrameBytes)) return resume(tooLarge(numbered))
-      counter.send(numbered, (error, receivers) =>
-        resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failed(error)))
-      )
-    })
+    return Effect.flatMap(fitting, (json) => sendJson(transport, topic, json))
   })
+
+const sendJson = (
+  transport: Transport["Service"],
+  topic: Topic.Any,
+  json: unknown
+): Effect.Effect<number, PublishError, Transport | Durable> => {
+  const invalid = (path: ReadonlyArray<string>, expected: string) =>
+    Effect.fail(failure(topic, new InvalidMessage({ path, expected })))
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    return invalid([], "a message that encodes to a JSON object")
+  }
+  // Whoever listens would drop it.
+  if (Codec.nestsTooDeep(json)) return invalid([], `a message nested at most ${Codec.maxDepth} deep`)
+  let frame: string
+  try {
+    frame = JSON.stringify(json)
+  } catch {
+    return invalid([], "a message that JSON can carry")
+  }
+  const isNumbered = !Topic.isDurable(topic) && Topic.isNumbered(topic)
+  if (isNumbered) {
+    if (Object.hasOwn(json, "fiberbus")) {
+      return invalid(["fiberbus"], "no field fiberbus, where the message's number is")
+    }
+    return Effect.flatMap(Numbering.of(transport, topic), (counter) => sendNumbered(transport, topic, counter, frame))
+  }
+  const problem = tooLarge(transport, frame)
+  if (problem !== undefined) return Effect.fail(failure(topic, problem))
+  if (Topic.isDurable(topic)) return Effect.mapError(Kept.publish(topic, frame), (error) => failure(topic, error))
+  return Effect.callback((resume) => {
+    const sent = sentOf(topic, resume)
+    transport.send(Channels.topic(transport.prefix, topic.channel), frame, sent, Topic.isPacked(topic))
+  })
+}
+
+const sendNumbered = (transport: Transport["Service"], topic: Topic.Any, counter: Numbering.Counter, frame: string) =>
+  Effect.callback<number, PublishError>((resume) => {
+    const numbered = counter.frameOf(frame)
+    const problem = tooLarge(transport, numbered)
+    if (problem !== undefined) return resume(Effect.fail(failure(topic, problem)))
+    counter.send(numbered, sentOf(topic, resume), Topic.isPacked(topic))
+  })
+
+const sentOf =
+  (topic: Topic.Any, resume: (outcome: Effect.Effect<number, PublishError>) => void): Sent =>
+  (error, receivers) =>
+    resume(error === undefined ? Effect.succeed(receivers) : Effect.fail(failure(topic, error)))
+
+const tooLarge = ({ capabilities: { maxFrameBytes } }: Transport["Service"], frame: string) =>
+  Codec.isLarger(frame, maxFrameBytes)
+    ? new Reason.PayloadTooLarge({ what: "message", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
+    : undefined
+
+const failure = ({ channel }: Topic.Any, reason: PublishError["reason"]) => new PublishError({ channel, reason })

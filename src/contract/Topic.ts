@@ -65,6 +65,13 @@ export const History = Context.Reference<History | undefined>("fiberbus/contract
   defaultValue: () => undefined
 })
 
+/**
+ * Messages that a process publishes within one turn of the event loop may share a frame, as an array: one price at the broker instead of
+ * one each. False by default: listeners of Daebus cannot read such frames, nor can those whose transport takes frames of less than 32 KiB. Numbers,
+ * gaps and groups are as without. Messages of a {@link durable} topic are kept and sent one by one.
+ */
+export const Packed = Context.Reference<boolean>("fiberbus/contract/Topic/Packed", { defaultValue: () => false })
+
 /** The channel asked for is not one that the pattern covers. Thrown by {@link at}. */
 export class NotCovered extends Data.TaggedError("NotCovered")<{ readonly pattern: string; readonly channel: string }> {
   override get message() {
@@ -148,6 +155,9 @@ export const isDurable = (topic: Any | AnyPattern): topic is Any & Durable => "d
 
 /** True for patterns, false for topics. */
 export const isPattern = (topic: Any | AnyPattern): topic is AnyPattern => topic[TypeId] === "Pattern"
+
+/** Whether messages may share frames. */
+export const isPacked = ({ annotations }: Any | AnyPattern): boolean => Context.get(annotations, Packed)
 
 /** Whether messages bear numbers. */
 export const isNumbered = ({ annotations }: Any | AnyPattern): boolean =>

@@ -127,7 +127,7 @@ const one = (settings: Kept, name: string, log: Log, give?: redisGive.Give) =>
     let refusedLibrary: TransportError | undefined
     const load = (done: () => void) =>
       loadLibrary(link, (error) => {
-        refusedLibrary = error
+        refusedLibrary = refusal(error)
         done()
       })
     let wasUp = false
@@ -193,8 +193,7 @@ const many = (cluster: clusterOptions.Cluster, log: Log, give?: redisGive.Give) 
     const owner: RedisClusterKeeper.Owner = {
       load: (link, done) =>
         loadLibrary(link, (error) => {
-          // One that is a replica by now has them from its master.
-          if (error !== undefined && !RedisNodes.passing.has(error.kind)) refusedLibrary = error
+          refusedLibrary ??= refusal(error)
           done()
         }),
       up: ({ address }) => {
@@ -216,6 +215,10 @@ const many = (cluster: clusterOptions.Cluster, log: Log, give?: redisGive.Give) 
 /** Gives one Redis the functions. */
 const loadLibrary = (link: Pick<RedisLink.RedisLink, "command">, done: (error: TransportError | undefined) => void) =>
   link.command("function", ["LOAD", "REPLACE", library.text], library.text.length, done)
+
+/** Redis may have the functions all the same, where it takes no writes at the moment: at maxmemory, without its replicas, as a replica. */
+const refusal = (error: TransportError | undefined) =>
+  error === undefined || error.kind === "Overloaded" || RedisNodes.passing.has(error.kind) ? undefined : error
 
 /** What is the same wherever a queue is kept. What is new goes to the keeper `entry`, which is `keeper` or has connections of its own. */
 const keeping = (
@@ -364,8 +367,15 @@ const keeping = (
       /** True if the group was not there. */
       const join = Effect.catchIf(
         Effect.as(asking(queue, "xgroup", ["CREATE", stream, group, "0", "MKSTREAM"]), true),
-        ({ detail }: TransportError) => detail.startsWith("BUSYGROUP"),
-        () => Effect.succeed(false)
+        ({ detail, kind }: TransportError) => detail.startsWith("BUSYGROUP") || kind === "Overloaded",
+        (error) =>
+          error.kind === "Overloaded"
+            ? // At maxmemory Redis makes no group, and does not look whether there is one: whoever works on it makes room.
+              Effect.mapBoth(asking(queue, "xinfo", ["CONSUMERS", stream, group]), {
+                onFailure: () => error,
+                onSuccess: () => false
+              })
+            : Effect.succeed(false)
       )
       yield* join
 

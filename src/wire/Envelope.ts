@@ -224,38 +224,55 @@ export const writeRequest = (
   if (isBulky(payload)) {
     return JSON.stringify({ ...JSON.parse(`${head}}`), payload, request_id: id, fiberbus: extension })
   }
-  const json = JSON.stringify(payload) ?? "null"
-  // Each piece of the text is an object of its own until it is sent: few are better than many.
-  const named = `${head},"payload":${typeof payload === "string" ? JSON.stringify(json) : json}`
-  const end = extension === undefined ? "}" : writeExtension(extension)
+  const named = `${head},"payload":${jsonOf(payload)}`
+  const end = extension === undefined ? "}" : `,"fiberbus":${JSON.stringify(extension)}}`
   return id === undefined ? named + end : `${named},"request_id":"${id}"${end}`
 }
 
-// Mostly it is the same as the last one.
+/** The same for a call that says no more than most do: how long it waits, and how many answers it takes in one frame. */
+export const writeCall = (
+  head: string,
+  id: string,
+  payload: unknown,
+  timeoutMillis: number,
+  packs: number | undefined
+): string =>
+  isBulky(payload)
+    ? writeRequest(head, id, payload, { v: 1, timeout_ms: timeoutMillis, packs })
+    : // Each piece of the text is an object of its own until it is sent: few are better than many.
+      leadOf(head) + jsonOf(payload) + beforeId + id + usualEndOf(timeoutMillis, packs)
+
+const beforeId = ',"request_id":"'
+
+const jsonOf = (payload: unknown): string => {
+  const json = JSON.stringify(payload) ?? "null"
+  return typeof payload === "string" ? JSON.stringify(json) : json
+}
+
+// Mostly they are the same as the last ones.
+let usualHead: string | undefined
+let usualLead = ""
+
+const leadOf = (head: string) => {
+  if (head !== usualHead) {
+    usualHead = head
+    usualLead = `${head},"payload":`
+  }
+  return usualLead
+}
+
 let usualTimeout: number | undefined
 let usualPacks: number | undefined
 let usualEnd = ""
 
-const writeUsual = (timeoutMillis: number, packs: number | undefined) => {
+const usualEndOf = (timeoutMillis: number, packs: number | undefined) => {
   if (timeoutMillis !== usualTimeout || packs !== usualPacks) {
     usualTimeout = timeoutMillis
     usualPacks = packs
-    usualEnd = `,"fiberbus":{"v":1,"timeout_ms":${timeoutMillis}${packs === undefined ? "" : `,"packs":${packs}`}}}`
+    usualEnd = `","fiberbus":{"v":1,"timeout_ms":${timeoutMillis}${packs === undefined ? "" : `,"packs":${packs}`}}}`
   }
   return usualEnd
 }
-
-const writeExtension = (extension: Extension): string =>
-  extension.headers === undefined &&
-  extension.attempt === undefined &&
-  extension.traceparent === undefined &&
-  extension.credit === undefined &&
-  extension.answers === undefined &&
-  extension.route === undefined &&
-  extension.id === undefined &&
-  extension.timeout_ms !== undefined
-    ? writeUsual(extension.timeout_ms, extension.packs)
-    : `,"fiberbus":${JSON.stringify(extension)}}`
 
 /** A reply as a caller reads it. */
 export interface Reply {
@@ -346,10 +363,13 @@ export const writeReply = (
 ): string =>
   (status === "success" ? '{"status":"success","payload":' : '{"status":"error","payload":') +
   payload +
-  ',"request_id":' +
-  JSON.stringify(requestId) +
-  (final ? ',"final":true' : ',"final":false') +
+  // What nearly all ids look like is its own JSON.
+  (typeof requestId === "string" && plainId.test(requestId)
+    ? beforeId + requestId + (final ? '","final":true' : '","final":false')
+    : `,"request_id":${JSON.stringify(requestId)}${final ? ',"final":true' : ',"final":false'}`) +
   (extension === undefined ? "}" : `,"fiberbus":${JSON.stringify(extension)}}`)
+
+const plainId = /^[\w:.-]*$/
 
 /** The same around a payload that {@link isBulky}. */
 export const writeBulkyReply = (payload: JsonObject, requestId: unknown, extension?: ReplyExtension): string =>

@@ -23,6 +23,11 @@ NodeRuntime.runMain(
   Layer.launch(PaymentsLive.pipe(Layer.provide(RedisStreams.layer({ url: "redis://127.0.0.1:6379" }))))
 )
 
+export const InCluster = RedisStreams.layerCluster({
+  nodes: [{ host: "10.0.0.1" }, { host: "10.0.0.2" }, { host: "10.0.0.3" }],
+  replicas: 1
+})
+
 export const calling = Effect.gen(function* () {
   const payments = yield* Caller.make(Payments)
   const paid = yield* payments.charge({ customer: "ann", cents: 500 })

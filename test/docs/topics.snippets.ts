@@ -15,6 +15,10 @@ export const OnPrices = Listener.layer(Prices, ({ cents, symbol }) => Console.lo
   onGap: ({ from, missed }) => Console.warn(`${missed} prices of ${from} are missing`)
 })
 
+export const Ticks = Topic.make("ticks", { symbol: Schema.String, cents: Schema.Finite }).pipe(
+  Topic.annotate(Topic.Packed, true)
+)
+
 export const Trades = Prices.pipe(Topic.annotate(Topic.History, { messages: 1_000, for: "5 minutes" }))
 
 export const OnTrades = Listener.layer(Trades, ({ symbol }, { backfilled }) => Console.log(symbol, backfilled), {

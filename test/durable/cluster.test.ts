@@ -4,7 +4,7 @@ import { Action, Caller, DeadLetters, Durable, Handlers, Service, type Transport
 import { RedisClusterServer } from "fiberbus/testing"
 import type * as RedisCluster from "fiberbus/transport/RedisCluster"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
-import * as Account from "./clusterAccount.ts"
+import * as Account from "./account.ts"
 
 // Real time: it is about real servers that change their roles. Everything waits for a signal; no duration is asserted.
 
@@ -234,11 +234,12 @@ describe("durable work over a cluster under load", () => {
     "loses nothing while each master is relieved by CLUSTER FAILOVER in turn, and while a slot moves",
     Effect.gen(function* () {
       const cluster = yield* RedisClusterServer.make({ replicas: 1 })
-      const account = yield* Account.make(cluster)
+      const place = yield* Account.overCluster(cluster)
+      const account = yield* Account.make(place)
       yield* account.some(20)
       for (const master of yield* cluster.masters) yield* account.during(Effect.asVoid(cluster.failover(master)))
       yield* account.some(20)
-      const slot = cluster.slotOf(`{${account.names[0]}}`)
+      const slot = cluster.slotOf(`{${place.names[0]}}`)
       const [first, second] = yield* cluster.masters
       for (const to of [first!, second!, first!]) yield* account.during(cluster.moveSlot(slot, to))
       yield* account.some(20)
@@ -255,7 +256,7 @@ describe("durable work over a cluster under load", () => {
       `loses nothing that a replica had confirmed while a master is ${fate}, and another is promoted`,
       Effect.gen(function* () {
         const cluster = yield* RedisClusterServer.make({ replicas: 1 })
-        const account = yield* Account.make(cluster, { replicas: 1 })
+        const account = yield* Account.make(yield* Account.overCluster(cluster, { replicas: 1 }))
         yield* account.some(20)
         const [master] = yield* cluster.masters
         yield* account.during(

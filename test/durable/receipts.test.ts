@@ -116,8 +116,15 @@ describe("what is enqueued", () => {
       }
       assert.deepStrictEqual(yield* Played.rest(appends), [])
       for (const id of ["x".repeat(256), "!", "~", "#", "[", "]"]) yield* jobs.run.enqueue({ n: 1 }, { id })
-      const error = yield* Effect.flip(jobs.run.enqueue({ n: 1 }, { id: '"' }))
-      assert.include(error.message, "an id of 1 to 256 printable characters")
+      // It says where, and what would do.
+      for (const [options, expected] of [
+        [{ id: '"' }, "an id of 1 to 256 printable characters"],
+        [{ at: new Date("soon") }, "a date for `at`"]
+      ] as const) {
+        const { reason } = yield* Effect.flip(jobs.run.enqueue({ n: 1 }, options))
+        assert.deepInclude(reason, { path: [] })
+        assert.include(reason.message, expected)
+      }
     })
   )
 

@@ -226,6 +226,24 @@ it.layer(RedisServer.layer, { excludeTestServices: true, timeout: "20 seconds" }
       )
     )
 
+    it.effect("is served by one that starts at maxmemory, where there was one before", () =>
+      test(
+        Effect.gen(function* () {
+          const caller = yield* Caller.make(Jobs)
+          const receipt = yield* caller.run.enqueue({ n: 1 })
+          yield* command("XGROUP", "CREATE", "t:{jobs}.requests", "jobs", "0")
+          yield* command("CONFIG", "SET", "maxmemory", "1")
+          yield* Layer.build(
+            Layer.provide(
+              jobs(() => Effect.void),
+              Layer.fresh(bus)
+            )
+          )
+          assert.deepStrictEqual(yield* receipt.await({ timeout: "15 seconds" }), { n: 1 })
+        }).pipe(Effect.ensuring(command("CONFIG", "SET", "maxmemory", "0")))
+      )
+    )
+
     it.effect("says so where Redis may lose what it is given, and refuses with strict", () =>
       test(
         RedisServer.RedisServer.use(({ url }) =>

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Metric, Option, Schedule, Schema, SchemaGetter, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Metric, Option, Schedule, Schema, SchemaGetter, Scope, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, CallError, Caller, Deadline, type Durable, type Policy, Service } from "fiberbus"
+import * as Recorder from "../recorder.ts"
 import * as Played from "./played.ts"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { why: Schema.String }) {}
@@ -150,6 +151,29 @@ describe("a durable call", () => {
         const { jobs } = yield* scene({ append: () => Played.done(1) })
         assert.strictEqual(yield* jobs.run({ n: nested(62) }), 1)
       })
+  )
+
+  it.effect("leaves its place to others however it ends", () =>
+    Effect.gen(function* () {
+      const played = yield* Played.make({
+        append: (index) => (index === 0 ? Played.failed("Overloaded") : index < 4 ? undefined : Played.done(5))
+      })
+      const jobs = yield* played.provide(Caller.make(Jobs)).pipe(Effect.provideService(Caller.MaxPending, 1))
+      assert.deepStrictEqual(endOf(yield* Effect.exit(jobs.run({ n: 1n }))), {
+        reason: "InvalidPayload",
+        started: "no"
+      })
+      assert.deepStrictEqual(endOf(yield* Effect.exit(jobs.run({ n: 1 }))), { reason: "Overloaded", started: "no" })
+      const late = yield* start(jobs.run({ n: 1 }, { timeout: "1 second" }))
+      yield* Played.pass(1_000)
+      assert.deepInclude(endOf(yield* Fiber.join(late)), { reason: "DeadlineExceeded" })
+      yield* Fiber.interrupt(yield* start(jobs.run({ n: 1 })))
+      const answered = yield* start(jobs.run({ n: 1 }))
+      played.answer((yield* Played.rest(played.appends)).at(-1)!, success(5))
+      yield* Played.pass(0)
+      assert.deepStrictEqual(yield* Fiber.join(answered), Exit.succeed(5))
+      assert.strictEqual(yield* jobs.run({ n: 1 }), 5)
+    })
   )
 
   it.effect("is refused, and not kept, while as many wait as may", () =>
@@ -387,8 +411,9 @@ describe("a durable call that is kept", () => {
       const call = yield* start(jobs.run({ n: 1 }, { timeout: "1 hour" }))
       const append = yield* Played.next(appends)
       yield* Fiber.interrupt(call)
-      answer(append, success(5))
       yield* Played.pass(60_000)
+      answer(append, success(5))
+      yield* Played.pass(0)
       assert.deepStrictEqual([yield* Played.rest(looks), sent], [[], []])
     })
   )
@@ -615,6 +640,32 @@ describe("a durable call under policies", () => {
       const refused = yield* Effect.exit(jobs.run({ n: 1 }, { policies: [refuse] }))
       assert.deepStrictEqual(endOf(refused), { reason: "RateLimited", started: "no" })
     })
+  )
+})
+
+describe("the spans of durable calls", () => {
+  it.effect(
+    "are those of a client where it waits, and of a producer where it does not, and travel with the request",
+    () =>
+      Effect.gen(function* () {
+        const recorder = Recorder.make()
+        const { appends, jobs } = yield* scene({ append: () => Played.done(5) })
+        yield* Effect.andThen(jobs.run({ n: 1 }), jobs.run.enqueue({ n: 1 })).pipe(
+          Effect.provideService(Tracer.Tracer, recorder.tracer)
+        )
+        const traceparents = (yield* Played.rest(appends)).map(({ frame }) => frame.fiberbus.traceparent)
+        assert.deepStrictEqual(
+          recorder.spans.map(({ kind, name }) => [kind, name]),
+          [
+            ["client", "jobs.run"],
+            ["producer", "jobs.run"]
+          ]
+        )
+        assert.deepStrictEqual(
+          traceparents,
+          recorder.spans.map(({ spanId, traceId }) => `00-${traceId}-${spanId}-01`)
+        )
+      })
   )
 })
 

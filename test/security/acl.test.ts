@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Layer, Logger, Option, Queue, Schedule, Schema } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Logger, Option, Queue, Schedule, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import {
   Action,
@@ -102,7 +102,7 @@ it("has a line for each role", () => {
         "producer",
         "worker"
       ],
-      ...["shard-service", "shard-caller", "shard-listener", "shard-publisher"]
+      ...["shard-service", "shard-caller", "shard-listener", "shard-publisher", "shard-producer", "shard-worker"]
     ]
   )
 })
@@ -369,6 +369,56 @@ describe("under the least privileges of a cluster", () => {
           assert.strictEqual(yield* Deferred.await(heard), "created")
         }).pipe(Effect.provide(Live), Effect.provide(shard("publisher")))
       })
+    )
+
+    const shardDurably = (role: "producer" | "worker") =>
+      Layer.unwrap(
+        RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
+          Effect.succeed(
+            RedisStreams.layerCluster({ nodes, username: `shard-${role}`, password: `shard-${role}-password` })
+          )
+        )
+      )
+
+    it.effect("a producer has durable work done by a worker, also while a slot moves", () =>
+      Effect.gen(function* () {
+        const cluster = yield* RedisClusterServer.RedisClusterServer
+        const Live = Handlers.layer(
+          Payments,
+          { charge: ({ cents }) => Effect.succeed(cents), fail: () => Effect.die("for the test") },
+          { durable: { retry: Schedule.spaced("5 millis"), deliveries: 2, idle: "200 millis" } }
+        )
+        yield* Layer.build(Live.pipe(Layer.provide(shardDurably("worker"))))
+        yield* Effect.gen(function* () {
+          const payments = yield* Caller.make(Payments)
+          assert.strictEqual(yield* payments.charge({ cents: 5 }), 5)
+          const later = yield* payments.charge.enqueue({ cents: 6 }, { id: "late", delay: "50 millis", key: "k" })
+          yield* payments.charge.enqueue({ cents: 7 }, { id: "behind", key: "k" })
+          assert.strictEqual(yield* later.await(), 6)
+          assert.strictEqual(yield* payments.charge.receipt("behind").await(), 7)
+          const error = yield* Effect.flip(payments.fail())
+          assert.strictEqual(error.reason._tag, "RemoteDefect")
+          const other = yield* Caller.make(Others)
+          yield* denied(other.work(), "append in {others}")
+          // Of a topic that nobody has used yet no key is at the old master, which sends on.
+          const from = yield* cluster.ownerOf("{orders}")
+          const to = cluster.members.find(({ id }) => id !== from.id)!
+          const moving = yield* cluster.beginMove(cluster.slotOf("{orders}"), to)
+          const publishing = yield* Effect.forkChild(Broadcast.publish(Orders, { n: 1 }), { startImmediately: true })
+          yield* to.server.command("INFO", "errorstats").pipe(
+            Effect.repeat({
+              until: (errors) => String(errors).includes("errorstat_TRYAGAIN"),
+              schedule: Schedule.spaced("10 millis")
+            })
+          )
+          yield* moving.finish
+          yield* Fiber.join(publishing)
+        }).pipe(Effect.scoped, Effect.provide(shardDurably("producer")))
+        const { dead } = Context.get(yield* Layer.build(shardDurably("worker")), Durable.Durable)
+        const [letter] = yield* dead.list("{payments}", { limit: 1 })
+        assert.strictEqual(letter?.reason, "Defect")
+        assert.isTrue(yield* dead.replay("{payments}", letter!.letter))
+      }).pipe(Effect.scoped, TestClock.withLive)
     )
 
     it.effect("none does what is another's", () =>

@@ -12,7 +12,8 @@ import {
   Queue,
   References,
   Schedule,
-  Schema
+  Schema,
+  Scope
 } from "effect"
 import { TestClock } from "effect/testing"
 import {
@@ -150,6 +151,56 @@ describe("A pool that breaks down", () => {
       assert.strictEqual(yield* go("end"), "end")
     }).pipe(Effect.provide(Layer.fresh(Memory.layer)))
   )
+
+  it.effect("when it lets a request in refuses that one: where it was not begun it is told to come back", () => {
+    const { layer, lines } = logs()
+    return Effect.gen(function* () {
+      const sound = Concurrency.makeUnsafe(1)
+      let broken = true
+      const taking = () => {
+        if (broken) throw new Error("broken on purpose")
+        return sound.takeUnsafe()
+      }
+      const { handlers } = yield* make
+      const limits = { concurrency: { ...sound, takeUnsafe: taking }, restart, grace: 0 }
+      yield* Layer.build(Handlers.layer(Work, handlers, limits))
+      const { go } = yield* caller
+      assert.strictEqual(yield* go("end"), "Busy 1000 no")
+      broken = false
+      yield* TestClock.adjust(300)
+      assert.strictEqual(yield* go("end meanwhile"), "Busy 700 no")
+      yield* TestClock.adjust(700)
+      assert.strictEqual(yield* go("end afterwards"), "end afterwards")
+      assert.lengthOf(lines, 1)
+      assert.deepStrictEqual(yield* restarts, [["work", 1]])
+    }).pipe(Effect.provide([Layer.fresh(Memory.layer), layer]), withMetrics)
+  })
+
+  it.effect("while its layer closes is told, and keeps nobody from closing", () => {
+    const { layer, lines } = logs()
+    return Effect.gen(function* () {
+      const sound = Concurrency.makeUnsafe(1)
+      let broken = false
+      const concurrency: Concurrency.Concurrency = {
+        ...sound,
+        forgetUnsafe: (waiting) => {
+          if (broken) throw new Error("broken on purpose")
+          sound.forgetUnsafe(waiting)
+        }
+      }
+      const { begun, handlers } = yield* make
+      const scope = yield* Scope.make()
+      yield* Layer.buildWithScope(Handlers.layer(Work, handlers, { concurrency, restart, grace: 0 }), scope)
+      const { begin } = yield* caller
+      const runs = yield* begin("runs")
+      yield* begin("waits")
+      yield* Queue.take(begun)
+      broken = true
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(outcome(yield* Fiber.await(runs)), "Draining yes")
+      assert.include(lines, "Error fiberbus: the pool of work broke down while it was closed")
+    }).pipe(Effect.provide([Layer.fresh(Memory.layer), layer]))
+  })
 
   it.effect("begins its schedule anew after a minute without a breakdown, and gives up when the schedule ends", () => {
     const { layer, lines } = logs()

@@ -489,6 +489,7 @@ describe("a message that was not handled", () => {
         ["UnknownAction", unknown.slice(0, 128)]
       )
       assert.strictEqual(of("unknown").burial!.cause, answers[0].payload.error)
+      assert.deepStrictEqual(answers[0].payload.reason, { _tag: "UnknownAction", action: unknown.slice(0, 128) })
       assert.strictEqual(of("large").burial!.cause, "it is no message")
       // Only who may be answered, and can be, is.
       for (const name of ["text", "none", "elsewhere", "large"]) assert.isUndefined(of(name).settlement)

@@ -56,10 +56,14 @@ const setUp = Effect.fnUntraced(function* (given: Given, options: Options = {}, 
   const frames: Array<any> = []
   let asked = 0
   const sent: Array<{ readonly channel: string; readonly packs: unknown }> = []
+  const state = { throws: false }
   const transport: Transport.Transport["Service"] = {
     ...memory,
     send: (channel, frame, done, packs) => {
-      if (channel.startsWith("caller:")) sent.push({ channel, packs })
+      if (channel.startsWith("caller:")) {
+        if (state.throws) throw new Error("what no transport may do")
+        sent.push({ channel, packs })
+      }
       memory.send(channel, frame, done, packs)
     }
   }
@@ -92,6 +96,7 @@ const setUp = Effect.fnUntraced(function* (given: Given, options: Options = {}, 
     lines,
     memory,
     sent,
+    state,
     /** Sends a request, and gives what has come back when all is quiet. */
     ask: (action: string, more: object = {}) =>
       Effect.suspend(() => {
@@ -319,6 +324,30 @@ describe("an answer", () => {
     })
   )
 
+  it.effect("never goes to where its own process listens, also where it may go to any channel", () =>
+    Effect.gen(function* () {
+      const { ask, build, dropped, memory, news, say } = yield* setUp({}, { replyTo: "any" })
+      const heard: Array<string> = []
+      yield* memory.subscribe({ _tag: "Channel", channel: "elsewhere" }, () => void heard.push("elsewhere"))
+      yield* memory.subscribe({ _tag: "Channel", channel: "work.instances" }, (frame) => {
+        heard.push(JSON.parse(String(frame)).fiberbus.here)
+      })
+      yield* say({ fiberbus: { v: 1, who: true } })
+      const [instance] = heard.splice(0)
+      const to = (reply_to: string) => ask("do", { reply_to, request_id: reply_to })
+      yield* to("elsewhere")
+      assert.deepStrictEqual(heard, ["elsewhere"])
+      for (const own of ["work", `work.instance:${instance}`, `other.instance:${instance}`]) yield* to(own)
+      assert.strictEqual(dropped("ReplyToRefused"), 3)
+      // From now on it listens there.
+      const Elsewhere = Topic.make("elsewhere", Schema.Any as never)
+      yield* build(Listener.layer(Elsewhere, () => Effect.void))
+      yield* ask("do", { reply_to: "elsewhere", request_id: "2" })
+      assert.strictEqual(dropped("ReplyToRefused"), 4)
+      assert.deepStrictEqual(yield* news, [])
+    })
+  )
+
   it.effect("may share a frame with others where its caller takes that", () =>
     Effect.gen(function* () {
       const { ask, sent } = yield* setUp({})
@@ -406,6 +435,44 @@ describe("a step", () => {
   )
 })
 
+describe("the time of a request", () => {
+  it.effect("is its own, however often its caller is heard of: only a stream lasts", () =>
+    Effect.gen(function* () {
+      const stopped: Array<string> = []
+      const hanging = (name: string) =>
+        Effect.onInterrupt(Effect.never, () => Effect.sync(() => void stopped.push(name)))
+      const { ask, lines, say } = yield* setUp({
+        do: () => hanging("do"),
+        watch: () => Stream.fromEffect(hanging("watch")) as never
+      })
+      const fiberbus = { v: 1, timeout_ms: 1_000, credit: 10 }
+      yield* ask("do", { request_id: "1", fiberbus })
+      yield* ask("watch", { request_id: "2", fiberbus })
+      yield* ask("watch", { request_id: "3", fiberbus })
+      // One that counts nothing is no stream that could last.
+      yield* ask("watch", { request_id: "4", fiberbus: { v: 1, timeout_ms: 1_000 } })
+      const all: Array<any> = []
+      for (let i = 0; i < 4; i++) {
+        for (const credit of ["1", "2", "4"]) {
+          all.push(...(yield* say({ reply_to: "caller:x", fiberbus: { v: 1, credit, until: 20 + i } })))
+        }
+        yield* TestClock.adjust(510)
+        all.push(...(yield* say({})))
+      }
+      const last = (id: string) => all.filter(({ request_id }) => request_id === id).at(-1)
+      for (const id of ["1", "3", "4"]) assert.deepStrictEqual(reasonOf(last(id)), ["error", "DeadlineExceeded", "yes"])
+      assert.deepStrictEqual([last("2").final, last("2").fiberbus.alive], [false, true])
+      assert.deepStrictEqual(stopped.toSorted(), ["do", "watch", "watch"])
+      assert.deepStrictEqual(
+        lines.filter(({ text }) => !text.includes("dropped")),
+        []
+      )
+      yield* TestClock.adjust(1_010)
+      assert.lengthOf(stopped, 4)
+    })
+  )
+})
+
 describe("what fails unheard", () => {
   it.effect("is counted and logged: after the answer, or with nobody waiting for one", () =>
     Effect.gen(function* () {
@@ -450,6 +517,28 @@ describe("what fails unheard", () => {
       yield* ask("do", { fiberbus: { v: 1, timeout_ms: 1_000 } })
       yield* TestClock.adjust(1_010)
       assert.strictEqual(dropped("DeadlineExceeded"), 2)
+    })
+  )
+})
+
+describe("a slot", () => {
+  it.effect("is free again where a transport breaks its word, whenever the handler ends", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const { ask, news, state } = yield* setUp(
+        { do: ({ later }) => (later === true ? Deferred.await(gate) : Effect.void) },
+        { concurrency: 1, backlog: 0 }
+      )
+      state.throws = true
+      yield* ask("do")
+      yield* ask("do", { payload: { later: true } })
+      yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual(yield* news, [])
+      state.throws = false
+      assert.deepStrictEqual(
+        (yield* ask("do")).map(({ status }) => status),
+        ["success"]
+      )
     })
   )
 })
@@ -605,8 +694,9 @@ describe("a question to a caller", () => {
     Effect.gen(function* () {
       const { ask, say } = yield* asking()
       const [question] = yield* ask("talk", { request_id: "1", fiberbus: conversing })
-      const [answer] = yield* say(answerTo(question, { value: "eight" }))
+      const [answer] = yield* say({ ...answerTo(question, {}), payload: "eight" })
       assert.deepStrictEqual(answer.payload.slice(0, 2), ["double", "InvalidAnswer"])
+      assert.isAbove(answer.payload[2].length, 3)
     })
   )
 })

@@ -3,6 +3,8 @@ import { ConfigProvider, Effect, Exit, Fiber, Layer, Logger, Redacted, Schedule,
 import { Broadcast, Caller, Listener, Topic, Transport } from "fiberbus"
 import { RedisClusterServer, RedisServer } from "fiberbus/testing"
 import * as RedisCluster from "fiberbus/transport/RedisCluster"
+import { Redis } from "ioredis"
+import { vi } from "vitest"
 import { RedisDefences } from "../../src/transport/internal/redisDefences.ts"
 import * as KeySlot from "../../src/transport/KeySlot.ts"
 import * as Account from "../resilience/account.ts"
@@ -116,6 +118,35 @@ it.layer(RedisClusterServer.layer({ replicas: 1 }), { timeout: 120_000, excludeT
           context
         )
         yield* until(() => heard.length === events.length)
+      })
+    )
+
+    shared("publishes and hears past ioredis, also while claims are on their way", ({ nodes }) =>
+      Effect.gen(function* () {
+        const bus = yield* RedisCluster.make({ nodes })
+        const names = ["direct1", "direct2", "direct3", "direct4"]
+        const heard = yield* Effect.forEach(names, (name) => hear(bus, name))
+        const call = vi.spyOn(Redis.prototype, "call")
+        const emit = vi.spyOn(Redis.prototype, "emit")
+        yield* Effect.addFinalizer(() => Effect.sync(() => vi.restoreAllMocks()))
+        const claims: Array<unknown> = []
+        const told: Array<unknown> = []
+        for (let i = 0; i < 200; i++) {
+          bus.claim!(`direct:${i}`, 1000, (error, won) => claims.push(error ?? won))
+          bus.send(names[i % 4]!, String(i), (error, receivers) => told.push(error ?? receivers))
+        }
+        yield* until(() => told.length === 200 && claims.length === 200)
+        assert.deepStrictEqual(new Set(told), new Set([1]))
+        assert.deepStrictEqual(new Set(claims), new Set([true]))
+        yield* until(() => heard.every((frames) => frames.length === 50))
+        for (const [i, frames] of heard.entries()) {
+          assert.deepStrictEqual(
+            frames,
+            Array.from({ length: 50 }, (_, j) => String(j * 4 + i))
+          )
+        }
+        assert.isFalse(call.mock.calls.some(([name]) => name !== "set" && name !== "info" && name !== "cluster"))
+        assert.isFalse(emit.mock.calls.some(([name]) => String(name).includes("message")))
       })
     )
 

@@ -127,16 +127,20 @@ const connect = Effect.fnUntraced(function* (
 /** What each command that was given is told, and a wait for all. */
 const account = () => {
   const told: Array<Array<unknown>> = []
+  const order: Array<number> = []
   let open = 0
   let look = () => {}
   return {
     told,
+    /** In which they were told. */
+    order,
     done: () => {
       const outcomes: Array<unknown> = []
-      told.push(outcomes)
+      const place = told.push(outcomes) - 1
       open++
       return (error: TransportError | undefined, reply: unknown) => {
         if (outcomes.push(error ?? reply) > 1) return
+        order.push(place)
         open--
         look()
       }
@@ -150,11 +154,23 @@ const account = () => {
   }
 }
 
-const Operation = Schema.Literals(["publish", "wide", "large", "refused", "value", "list", "nothing", "denied", "turn"])
+const Operation = Schema.Literals([
+  "publish",
+  "wide",
+  "large",
+  "refused",
+  "sharded",
+  "value",
+  "list",
+  "nothing",
+  "denied",
+  "turn"
+])
 
 /** What a command is answered with: its own number in each. */
 const replyTo = ([name, first = "", second = ""]: ReadonlyArray<string>): string => {
-  const number = Number.parseInt(name === "publish" ? second : first, 10)
+  const number = Number.parseInt(name?.endsWith("publish") ? second : first, 10)
+  if (name === "spublish") return `:${number + 1_000_000}\r\n`
   if (name === "publish") return first === "refused" ? `-NOPERM ${number}\r\n` : `:${number}\r\n`
   if (name === "lrange") return `*3\r\n:${number}\r\n$-1\r\n*1\r\n${bulk("-:+\r\n")}`
   if (name === "del") return "$-1\r\n"
@@ -173,6 +189,9 @@ const give = (link: RedisLink.RedisLink, operation: typeof Operation.Type, i: nu
     case "wide":
       publish("größe", `${i} ü€𝄞`)
       return i
+    case "sharded":
+      link.publish("publish", String(i), String(i).length, done, true)
+      return i + 1_000_000
     case "large":
       publish("large", `${i} ${"x".repeat(20_000)}`)
       return i
@@ -215,13 +234,17 @@ describe("RedisLink", () => {
             { cuts, protocol }
           )
           const { link, up } = yield* connect({ port })
-          const { all, done, told } = account()
+          const { all, done, order, told } = account()
           const wanted: Array<unknown> = []
           for (const [i, operation] of operations.entries()) {
             if (operation === "turn") yield* turn
             else wanted.push(give(link, operation, i, done()))
           }
           yield* all
+          assert.deepStrictEqual(
+            order,
+            [...order].sort((a, b) => a - b)
+          )
           const lost = told.filter(
             ([outcome]) => outcome instanceof TransportError && outcome.kind === "ConnectionLost"
           )
@@ -266,6 +289,19 @@ describe("RedisLink", () => {
       )
       assert.deepStrictEqual([...new Set(call.mock.calls.map(([name]) => name))], ["get"])
       assert.lengthOf(call.mock.calls, 100)
+    })
+  )
+
+  it.effect("tells tens of thousands of answers at once that were read behind one of ioredis'", () =>
+    Effect.gen(function* () {
+      const { port } = yield* serve(replyTo, { cuts: [1_000_000] })
+      const { link } = yield* connect({ port })
+      const { all, done, order } = account()
+      give(link, "value", 0, done())
+      for (let i = 1; i < 30_000; i++) give(link, "publish", i, done())
+      yield* all
+      assert.isTrue(order.every((place, i) => place === i))
+      assert.lengthOf(order, 30_000)
     })
   )
 
@@ -399,9 +435,10 @@ describe("RedisLink", () => {
                   case "publish":
                   case "wide":
                   case "refused":
+                  case "sharded":
                   case "large": {
                     const frame = operation === "large" ? "x".repeat(40_000) : text
-                    link.publish(operation, frame, Buffer.byteLength(frame), done())
+                    link.publish(operation, frame, Buffer.byteLength(frame), done(), operation === "sharded")
                     wanted.push(operation === "publish" ? 1 : 0)
                     break
                   }

@@ -3,10 +3,12 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { RespReader } from "../../src/transport/internal/RespReader.ts"
 
-const message = (channel: string, payload: string | Buffer, type = ">") => {
+const message = (channel: string, payload: string | Buffer, type = ">", kind = "message") => {
   const bytes = Buffer.from(payload)
   return Buffer.concat([
-    Buffer.from(`${type}3\r\n$7\r\nmessage\r\n$${Buffer.byteLength(channel)}\r\n${channel}\r\n$${bytes.length}\r\n`),
+    Buffer.from(
+      `${type}3\r\n$${kind.length}\r\n${kind}\r\n$${Buffer.byteLength(channel)}\r\n${channel}\r\n$${bytes.length}\r\n`
+    ),
     bytes,
     Buffer.from("\r\n")
   ])
@@ -54,7 +56,7 @@ const everything = Buffer.concat([
   Buffer.from("_\r\n#t\r\n,1.5\r\n(123\r\n$-1\r\n*-1\r\n*0\r\n~1\r\n+a\r\n=7\r\ntxt:abc\r\n!5\r\nERR x\r\n"),
   message("users", `{"a":"b\r\n"}`),
   message("users", "", "*"),
-  message("größe", "ünï\u0000", ">"),
+  message("größe", "ünï\u0000", ">", "smessage"),
   message("users", Buffer.from([0xff, 0xfe])),
   Buffer.from(
     ">4\r\n$8\r\npmessage\r\n$2\r\nu*\r\n$5\r\nusers\r\n$2\r\nhi\r\n>3\r\n$9\r\nsubscribe\r\n$5\r\nusers\r\n:1\r\n"
@@ -156,6 +158,15 @@ describe("RespReader", () => {
       Buffer.concat([Buffer.from(`+a\r\n${push}*1\r\n:1\r\n`), message("users", "hi"), Buffer.from(":2\r\n")])
     )
     assert.deepStrictEqual(replies, ["+a\r\n", "*1\r\n:1\r\n", ":2\r\n"])
+  })
+
+  it("reads messages of both kinds, and no third", () => {
+    const chunks = ["message", "smessage", "xmessage", "qessage"].map((kind) => message("a", kind, "*", kind))
+    assert.deepStrictEqual(read(chunks).seen, [
+      `message a ${base64("message")}`,
+      `message a ${base64("smessage")}`,
+      `other ${chunks[2]}${chunks[3]}`
+    ])
   })
 
   it("leaves replies alone that are not its own, and messages that nobody has asked for", () => {

@@ -2,7 +2,10 @@
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type { SchemaError } from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import { Deadline } from "../../policy/Deadline.ts"
 import type { Sent } from "../../transport/Transport.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Pack from "../../wire/Pack.ts"
@@ -17,7 +20,32 @@ import { maxRoutes, Waiting } from "./waiting.ts"
 
 /** Calls and waits for the result; steps on the way only show that the handler started. */
 export const unary = (method: Method, payload: unknown, settings: Settings): Outcome =>
+  Effect.callback<any, any>((resume) => {
+    // Most calls have nothing before them or around them: they are begun here, without an effect for each part.
+    const json = encodedAtOnce(method, payload, settings, Fiber.getCurrent()!)
+    if (json === undefined) return resume(besides(method, payload, settings))
+    const call = new Once(method, settings.timeoutMillis, resume, undefined, undefined)
+    method.metrics.begin()
+    begin(call, json.value, settings)
+    return Effect.sync(() => call.abandon())
+  })
+
+const besides = (method: Method, payload: unknown, settings: Settings): Outcome =>
   encoded(method, payload, settings, (json, settings) => withAnswers(once, method, json, settings, undefined))
+
+/** A payload's JSON, of a call with nothing besides: no span, no questions, no deadline around it, and a payload that fits. */
+const encodedAtOnce = (
+  method: Method,
+  payload: unknown,
+  settings: Settings,
+  fiber: Fiber.Fiber<unknown, unknown>
+): Exit.Success<unknown, SchemaError> | undefined => {
+  const { cache } = fiber
+  if (cache.span !== undefined || Observed.isTraced(fiber)) return undefined
+  if (settings.answers !== undefined || fiber.getRef(Deadline) !== undefined) return undefined
+  const json = method.payload === undefined ? Exit.succeed(payload) : method.payload.encode(payload)
+  return Exit.isExit(json) && json._tag === "Success" ? json : undefined
+}
 
 /** A step, or the result, of a streamed call. */
 export type Event<Progress, Success> =

@@ -169,7 +169,6 @@ const write = (
 class Call extends Waiting {
   private readonly kept: Kept
   private readonly sending: Sending
-  private counted = false
   /** What is to be appended; nothing once it is kept for sure. Then it is looked for. */
   private message: Message | undefined = undefined
   /** The store has not said yet what became of it. */
@@ -253,8 +252,8 @@ class Call extends Waiting {
       return this.append(this.message)
     }
     this.renew(longestLookMillis)
-    this.kept.durable.state(this.kept.queue, this.id, (error, state) => {
-      if (error === undefined && state?._tag === "Done") this.answer(state.frame)
+    this.kept.durable.state(this.kept.queue, this.id, (_, state) => {
+      if (state?._tag === "Done") this.answer(state.frame)
     })
   }
 
@@ -264,13 +263,12 @@ class Call extends Waiting {
     super.onReply(reply)
   }
 
-  /** The link that answers come over was lost, and not the answer: it is looked for. */
+  /** The link that answers come over was lost, and not the answer: it is appended again, or looked for, before long. */
   override onLost(error: TransportError) {
     const { left } = this
-    if (error.kind !== "Closed" && left <= 0) return this.expire()
+    if (left <= 0) return this.expire()
     if (error.kind === "Closed" || this.method.inbox.enter(this, left) !== undefined) return super.onLost(error)
     if (this.isAppending) return
-    if (this.message !== undefined) return this.renew(longestAppendMillis)
     this.wait = firstPollMillis * 10
     this.renew(longestLookMillis)
   }
@@ -281,15 +279,13 @@ class Call extends Waiting {
   }
 
   override end(outcome: Outcome) {
-    if (this.counted) return
-    this.counted = true
     super.end(Observed.ended(this, outcome))
   }
 
-  /** Its fiber was interrupted. */
+  /** Its fiber was interrupted, which waits for nothing once the call has ended. */
   abandon() {
     this.cancel()
-    if (!this.counted) Observed.ended(this, Exit.interrupt())
+    Observed.ended(this, Exit.interrupt())
   }
 }
 

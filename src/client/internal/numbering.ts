@@ -129,12 +129,12 @@ export class Counter {
   }
 
   /** Sends what {@link frameOf} gave, in the same turn. */
-  send(frame: string, sent: Sent) {
+  send(frame: string, sent: Sent, pack: boolean) {
     const seq = ++this.seq
     this.lastAt = this.now()
     if (seq === 1) this.firstAt = this.lastAt
     this.keep(seq, frame)
-    this.root.send(Channels.topic(this.prefix, this.channel), frame, (error, receivers) => {
+    const told: Sent = (error, receivers) => {
       if (error?.sent !== "no") this.left = Math.max(this.left, seq)
       else {
         this.drop(seq)
@@ -142,7 +142,8 @@ export class Counter {
         if (this.seq === seq && this.left < seq) this.seq--
       }
       sent(error, receivers)
-    })
+    }
+    this.root.send(Channels.topic(this.prefix, this.channel), frame, told, pack)
   }
 
   /** Hears the questions of listeners, until it is closed. Who may not, publishes all the same. */

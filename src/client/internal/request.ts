@@ -134,24 +134,36 @@ export const write = (
   const id = call?.id
   let frame: string
   try {
-    frame = Envelope.writeRequest(head, id, json, {
-      v: 1,
-      timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
-      headers: settings.headers,
-      attempt: settings.attempt === 1 ? undefined : settings.attempt,
-      traceparent: settings.traceparent,
-      credit: call?.flow?.granted,
-      answers: call?.inquiry === undefined ? undefined : true,
-      route: settings.route === 1 ? undefined : settings.route,
-      id: call === undefined ? settings.id : undefined,
-      packs: id === undefined ? undefined : method.inbox.packs
-    })
+    frame =
+      id !== undefined && isUsual(call!, settings)
+        ? Envelope.writeCall(head, id, json, settings.timeoutMillis, method.inbox.packs)
+        : Envelope.writeRequest(head, id, json, {
+            v: 1,
+            timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
+            headers: settings.headers,
+            attempt: settings.attempt === 1 ? undefined : settings.attempt,
+            traceparent: settings.traceparent,
+            credit: call?.flow?.granted,
+            answers: call?.inquiry === undefined ? undefined : true,
+            route: settings.route === 1 ? undefined : settings.route,
+            id: call === undefined ? settings.id : undefined,
+            packs: id === undefined ? undefined : method.inbox.packs
+          })
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })
   }
   if (!Codec.isLarger(frame, maxFrameBytes)) return frame
   return new Reason.PayloadTooLarge({ what: "request", bytes: Codec.byteLength(frame), maxBytes: maxFrameBytes })
 }
+
+/** It says nothing besides its time. */
+const isUsual = ({ flow, inquiry }: Call, { attempt = 1, headers, route = 1, traceparent }: Settings): boolean =>
+  flow === undefined &&
+  inquiry === undefined &&
+  headers === undefined &&
+  traceparent === undefined &&
+  attempt === 1 &&
+  route === 1
 
 // One rule for both connections: lost after the request may have left is ConnectionLost, anything else of the transport is its own.
 export const reasonOf = (error: TransportError): CallErrorReason =>

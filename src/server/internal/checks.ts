@@ -50,9 +50,6 @@ export class Check {
     const tell = (result: Discovery.CheckResult) => resume(Effect.succeed(result))
     if (this.asking !== undefined) this.asking.push(tell)
     else this.begin(now, tell)
-    return Effect.sync(() => {
-      this.asking = this.asking?.filter((other) => other !== tell)
-    })
   })
 
   private begin(begun: number, tell: (result: Discovery.CheckResult) => void) {

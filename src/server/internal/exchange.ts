@@ -424,16 +424,21 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private answerSuccess(value: unknown) {
     if (this.answered || !this.isAwaited) return undefined
-    return whenEncoded(this.entry.success, value, (encoded) => {
-      if (encoded._tag === "Failure") return this.die(encoded.cause, this.misfit(encoded.cause))
-      try {
-        const { value: json } = encoded
-        if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
-        else this.answer("success", stringify(json, this.entry.success))
-      } catch (defect) {
-        this.die(Cause.die(defect))
-      }
-    })
+    const { success } = this.entry
+    const encoded = success === undefined ? Exit.succeed(value) : success.encode(value)
+    if (Exit.isExit(encoded)) return this.writeSuccess(encoded)
+    return Effect.flatMap(Effect.exit(encoded), (exit) => Effect.sync(() => this.writeSuccess(exit)))
+  }
+
+  private writeSuccess(encoded: Exit.Exit<unknown, unknown>): undefined {
+    if (encoded._tag === "Failure") return void this.die(encoded.cause, this.misfit(encoded.cause))
+    try {
+      const { value: json } = encoded
+      if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
+      else this.answer("success", stringify(json, this.entry.success))
+    } catch (defect) {
+      this.die(Cause.die(defect))
+    }
   }
 
   private answerFailure(error: unknown, cause: Cause.Cause<unknown>) {
@@ -516,6 +521,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
     )
   }
 
+  /** Sends a frame, where there is somebody to send it to, or ends what is kept with it. */
   private post(frame: string, final: boolean, then: (() => void) | undefined) {
     const { replyTo, link } = this
     const { maxFrameBytes } = link.transport.capabilities
@@ -544,7 +550,6 @@ export class Exchange extends TimerWheel.Entry implements Request {
       )
     }
     if (ends && this.delivery !== undefined) return this.delivery.settle(frame, replyTo, then)
-    if (replyTo === undefined) return then?.()
     link.outbox.send()
     const sent: Sent =
       final && then === undefined
@@ -554,7 +559,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
             if (link.outbox.left(error, receivers) && !final) this.cancel()
             then?.()
           }
-    link.transport.send(replyTo, frame, sent, this.envelope.packs)
+    link.transport.send(replyTo!, frame, sent, this.envelope.packs)
   }
 }
 

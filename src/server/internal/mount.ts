@@ -139,36 +139,53 @@ export const make = (
       exchange.timeoutMillis = handlerTimeoutMillis
       exchange.deadline = exchange.now() + handlerTimeoutMillis
     }
-    stage<unknown, SchemaError>(exchange, entry.decode(entry.select(envelope)), entry.context, (decoded) => {
-      if (exchange.stopped) return end(exchange)
-      if (decoded._tag === "Success") return run(exchange, decoded.value)
-      const failure = decoded.cause.reasons.find(Cause.isFailReason)
-      if (failure === undefined) exchange.die(decoded.cause)
-      else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
-      end(exchange)
-    })
+    const decoding = entry.decode(entry.select(envelope))
+    if (Exit.isExit(decoding)) return decoded(exchange, decoding as Exit.Exit<unknown, SchemaError>)
+    stage(exchange, decoding, entry.context, (exit) => decoded(exchange, exit))
+  }
+
+  const decoded = (exchange: Exchange, exit: Exit.Exit<unknown, SchemaError>) => {
+    if (exchange.stopped) return end(exchange)
+    if (exit._tag === "Success") return run(exchange, exit.value)
+    const failure = exit.cause.reasons.find(Cause.isFailReason)
+    if (failure === undefined) exchange.die(exit.cause)
+    else refuse(exchange, new Reason.InvalidPayload(SchemaCodec.explain(failure.error)))
+    end(exchange)
   }
 
   const run = (exchange: Exchange, payload: unknown) => {
     const { entry } = exchange
     exchange.begin()
     const begun = exchange.now()
+    // A span begins before its handler is called.
+    const handled = entry.observed.isTraced
+      ? Effect.suspend(() => handlingOf(exchange, payload))
+      : handlingOf(exchange, payload)
+    // Many have ended by then: there is nothing to run, and nobody who would look at a context.
+    if (Exit.isExit(handled)) return ended(exchange, handled, begun)
     // The deadline is the request's own, also where the layer was built below another request.
     const own = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
     const scope = Scope.makeUnsafe()
     const context = Context.add(entry.observed.begin(exchange, own), Scope.Scope, scope)
     // `Effect.scoped`, but for its change of context in the fiber.
-    const handling = Effect.onExitPrimitive(
-      Effect.suspend(() => entry.handle(payload, exchange)),
-      (exit) => Scope.closeUnsafe(scope, exit)
-    )
-    stage(exchange, handling, context, (exit) => {
-      const millis = link.wheel.now() - begun
-      meanMillis += (millis - meanMillis) / 8
-      const writing = exchange.settle(exit)
-      if (writing === undefined) return settled(exchange, exit, millis)
-      stage(exchange, writing, entry.context, () => settled(exchange, exit, millis))
-    })
+    const handling = Effect.onExitPrimitive(handled, (exit) => Scope.closeUnsafe(scope, exit))
+    stage(exchange, handling, context, (exit) => ended(exchange, exit, begun))
+  }
+
+  const handlingOf = (exchange: Exchange, payload: unknown): Effect.Effect<unknown, unknown> => {
+    try {
+      return exchange.entry.handle(payload, exchange) ?? noEffect
+    } catch (defect) {
+      return Exit.die(defect)
+    }
+  }
+
+  const ended = (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, begun: number) => {
+    const millis = link.wheel.now() - begun
+    meanMillis += (millis - meanMillis) / 8
+    const writing = exchange.settle(exit)
+    if (writing === undefined) return settled(exchange, exit, millis)
+    stage(exchange, writing, exchange.entry.context, () => settled(exchange, exit, millis))
   }
 
   const settled = (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, millis: number) => {
@@ -259,6 +276,9 @@ export const make = (
     refusals: () => refusals
   }
 }
+
+// Of a program without types.
+const noEffect = Exit.die(new TypeError("the handler returned nothing, where an Effect was expected"))
 
 const replyTo = (link: Link, options: Settings, service: string, envelope: Envelope.Request): string | undefined =>
   envelope.replyTo ??

@@ -19,6 +19,8 @@ export interface Observed {
   readonly annotations: (exchange: Exchange) => Annotations
   /** The handler has ended, and its answer is settled. */
   readonly end: (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, millis: number) => void
+  /** Whether each handling has a span of its own. */
+  readonly isTraced: boolean
   /** What was counted so far. */
   readonly read: HandlerMetrics.HandlerMetrics["read"] | undefined
 }
@@ -68,6 +70,7 @@ const make = (
   const run = Effect.runSyncWith(context)
   return {
     annotations,
+    isTraced,
     read: metrics.read,
     begin: (exchange, base) => {
       const { traceparent } = exchange.envelope
@@ -110,5 +113,6 @@ export const none: Observed = {
   annotations: () => ({}),
   begin: (_, context) => context,
   end: () => {},
+  isTraced: false,
   read: undefined
 }

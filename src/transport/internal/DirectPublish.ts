@@ -1,5 +1,5 @@
 /**
- * Writes PUBLISH to the socket of one connection itself, and reads the answers to it before ioredis does: see {@link RespReader}.
+ * Writes PUBLISH and SPUBLISH to the socket of one connection itself, and reads the answers before ioredis does: see {@link RespReader}.
  *
  * What is written in one turn of the event loop leaves in one system call at its end, what ioredis writes as well.
  */
@@ -17,8 +17,11 @@ export interface Answers extends Pick<Reading, "isOurs" | "answered" | "message"
 export interface DirectPublish {
   /** Whether answers are read here. Where they are not, ioredis has to write. */
   readonly canPublish: () => boolean
-  /** Writes one of so many bytes, at the latest at the end of this turn. Returns when the turn began to write (`performance.now`). */
-  readonly publish: (channel: string, frame: string, bytes: number) => number
+  /**
+   * Writes a PUBLISH, or SPUBLISH where `sharded`, of a frame of so many bytes, at the latest at the end of this turn. Returns when the
+   * turn began to write (`performance.now`).
+   */
+  readonly publish: (sharded: boolean, channel: string, frame: string, bytes: number) => number
   /** Has to be called before ioredis writes: what was written before leaves before. */
   readonly theirs: () => void
   /** Writes now. */
@@ -62,6 +65,7 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
   let flushing = false
   let dropped = false
   let lastChannel: string | undefined
+  let lastSharded = false
   let lastIsAscii = true
   let lastHead = ""
 
@@ -92,17 +96,18 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
 
   return {
     canPublish: () => isReading,
-    publish: (channel, frame, bytes) => {
+    publish: (sharded, channel, frame, bytes) => {
       if (out === "") {
         startedAt = performance.now()
         isAscii = true
         flushSoon()
       }
-      if (channel !== lastChannel) {
+      if (channel !== lastChannel || sharded !== lastSharded) {
         const length = Buffer.byteLength(channel)
+        lastSharded = sharded
         lastChannel = channel
         lastIsAscii = length === channel.length
-        lastHead = `*3\r\n$7\r\npublish\r\n$${length}\r\n${channel}\r\n$`
+        lastHead = `*3\r\n${sharded ? "$8\r\nspublish" : "$7\r\npublish"}\r\n$${length}\r\n${channel}\r\n$`
       }
       if (bytes !== frame.length || !lastIsAscii) isAscii = false
       out += `${lastHead}${bytes}\r\n${frame}\r\n`

@@ -22,6 +22,8 @@ export interface Command {
   readonly echo: string | undefined
   /** `expired`: its owner was told that there was no reply in time; the reply may come all the same. */
   state: "waiting" | "expired" | "settled"
+  /** Read, and not told yet, because a command before it has not been settled. */
+  answer: { readonly error: Error | undefined; readonly reply: unknown } | undefined
   readonly done: Done
 }
 

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer"
 import * as Pack from "../../wire/Pack.ts"
 import * as KeySlot from "../KeySlot.ts"
-import type { Sent } from "../Transport.ts"
+import type { Sent, TransportError } from "../Transport.ts"
 
 /** Hands a frame of so many bytes over for sending. */
 export type Publish = (channel: string, frame: string, bytes: number, sent: Sent) => void
@@ -82,12 +82,20 @@ export class Packer {
     if (this.last?.channel === channel) this.last = undefined
     this.length -= length - frames.length - 1
     if (frames.length > 1) {
-      const text = `[${frames.join(",")}]`
+      // In one piece: what is put around it afterwards would be another copy.
+      const first = frames[0]!
+      const last = frames.length - 1
+      const end = frames[last]!
+      frames[0] = `[${first}`
+      frames[last] = `${end}]`
+      const text = frames.join(",")
       const bytes = Buffer.byteLength(text)
       if (bytes <= Pack.maxBytes)
         return this.publish(channel, text, bytes, (error, receivers) => {
           for (const sent of sents) this.tell(channel, sent, error, receivers)
         })
+      frames[0] = first
+      frames[last] = end
     }
     // One alone, or many whose characters have several bytes each.
     for (let i = 0; i < frames.length; i++) {
@@ -95,9 +103,9 @@ export class Packer {
     }
   }
 
-  private tell(channel: string, sent: Sent, ...outcome: Parameters<Sent>) {
+  private tell(channel: string, sent: Sent, error: TransportError | undefined, receivers: number) {
     try {
-      sent(...outcome)
+      sent(error, receivers)
     } catch (defect) {
       this.threw(channel, defect)
     }

@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
 import * as Backoff from "../Backoff.ts"
 import * as LinkState from "../LinkState.ts"
-import { type Receive, type Target, TransportError } from "../Transport.ts"
+import { type Frame, type Receive, type Target, TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import type { Node, RedisNodes } from "./RedisNodes.ts"
 import type { Settings } from "./redisOptions.ts"
@@ -137,6 +137,7 @@ export const make = (
         }
       },
       up: () => report.up(node),
+      message: (channel, frame, bytes) => message(subscriber, channel, frame, bytes),
       // A service that hears a request and cannot answer yet would leave its caller waiting.
       mayReconnect: () => node.link.isUp(),
       down: (error, wasUp) => {
@@ -153,14 +154,14 @@ export const make = (
 
   const listen = (subscriber: Subscriber, client: Redis) => {
     const { link } = subscriber
-    client.on(sharded ? "smessageBuffer" : "messageBuffer", (name: Uint8Array, frame: Uint8Array) => {
-      link.alive()
-      const channel = name.toString()
-      deliver(subscriber, leavingChannels.get(channel), channels.get(channel), frame, channel)
-    })
+    // Only where the link does not read them itself.
+    client.on(sharded ? "smessageBuffer" : "messageBuffer", (name: Uint8Array, frame: Uint8Array) =>
+      message(subscriber, name.toString(), frame, frame.byteLength)
+    )
     client.on("pmessageBuffer", (pattern: string, name: Uint8Array, frame: Uint8Array) => {
       link.alive()
-      deliver(subscriber, leavingPatterns.get(pattern), patterns.get(pattern), frame, name.toString())
+      const leaving = leavingPatterns.get(pattern)
+      deliver(subscriber, leaving, patterns.get(pattern), frame, frame.byteLength, name.toString())
     })
     // The word for a slot that has left, and, without harm, for a SSUBSCRIBE that was sent elsewhere.
     client.on("moved", () => {
@@ -168,14 +169,20 @@ export const make = (
     })
   }
 
+  const message = (from: Subscriber, channel: string, frame: Frame, bytes: number) => {
+    from.link.alive()
+    deliver(from, leavingChannels.get(channel), channels.get(channel), frame, bytes, channel)
+  }
+
   const deliver = (
     from: Subscriber,
     leaving: Leaving | undefined,
     subscription: Subscription | undefined,
-    frame: Uint8Array,
+    frame: Frame,
+    bytes: number,
     channel: string
   ) => {
-    report.received(frame.byteLength)
+    report.received(bytes)
     // One that has moved may be heard at the old place too for a moment, or at a replica: there it would come twice.
     const present = subscription?.home === from && subscription.state === "confirmed" ? subscription.receivers : []
     const receivers = leaving?.home === from ? leaving.receivers : present

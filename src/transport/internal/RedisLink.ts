@@ -63,8 +63,8 @@ export interface RedisLink {
   readonly commandWhenUp: RedisLink["command"]
   /** The same, with a reply whose texts are bytes as they came. */
   readonly bytesWhenUp: RedisLink["command"]
-  /** Publishes a frame of so many bytes while the link is up and checked, else refuses at once. */
-  readonly publish: (channel: string, frame: string, bytes: number, done: Sent) => void
+  /** Publishes a frame of so many bytes, by SPUBLISH where `sharded`, while the link is up and checked; else refuses at once. */
+  readonly publish: (channel: string, frame: string, bytes: number, done: Sent, sharded?: boolean) => void
   /** Says that a whole message has come in, which is a sign of life. */
   readonly alive: () => void
   /** Makes the attempt that `mayReconnect` has put off. */
@@ -180,8 +180,12 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     const mine = outstanding
     const publisher = DirectPublish.make(connected.stream, {
       isOurs: () => mine.isNextDirect(),
-      answered: (receivers, error) => {
-        settle(mine.read()!, error === undefined ? undefined : refused(error), receivers)
+      answered: (receivers, text) => {
+        const command = mine.read()!
+        const error = text === undefined ? undefined : refused(text)
+        // Of those before it ioredis tells a moment later.
+        if (command === mine.oldest) settle(command, error, receivers)
+        else command.answer = { error, reply: receivers }
       },
       handedOn: (reply) => {
         const command = mine.read()
@@ -300,7 +304,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     outstanding = new Outstanding()
     direct?.drop()
     direct = undefined
-    for (const command of abandoned) finish(command, error, undefined)
+    for (const command of abandoned) {
+      if (command.answer === undefined) finish(command, error, undefined)
+      else tell(command, command.answer.error, command.answer.reply)
+    }
     idle()
   }
 
@@ -333,6 +340,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       direct: false,
       echo,
       state: "waiting",
+      answer: undefined,
       done
     }
     direct?.theirs()
@@ -348,18 +356,18 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     if (bytes > DirectPublish.directBytes) direct?.flush()
   }
 
-  const publish = (channel: string, frame: string, bytes: number, done: Sent) => {
+  const publish = (channel: string, frame: string, bytes: number, done: Sent, sharded = false) => {
     const connected = client
     if (phase !== "up" || connected === undefined) return refuse(channel, done)
     if (direct?.canPublish() !== true) {
-      return write("publish", [channel, frame], bytes, (error, reply) =>
+      return write(sharded ? "spublish" : "publish", [channel, frame], bytes, (error, reply) =>
         done(error, typeof reply === "number" ? reply : 0)
       )
     }
     if (connected.status !== "ready" || !connected.stream.writable) return refuse(channel, done)
-    const at = direct.publish(channel, frame, bytes)
+    const at = direct.publish(sharded, channel, frame, bytes)
     outstanding.add({
-      name: "publish",
+      name: sharded ? "spublish" : "publish",
       subject: channel,
       bytes,
       at,
@@ -367,6 +375,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       direct: true,
       echo: undefined,
       state: "waiting",
+      answer: undefined,
       done: done as Done
     })
   }
@@ -389,20 +398,28 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     }
   }
 
+  const tell = (command: Command, error: Error | undefined, reply: unknown) =>
+    finish(
+      command,
+      error === undefined
+        ? undefined
+        : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
+      reply
+    )
+
   const settle = (command: Command, error: Error | undefined, reply: unknown) => {
+    settleOne(command, error, reply)
+    for (let next = outstanding.oldest; next?.answer !== undefined; next = outstanding.oldest) {
+      settleOne(next, next.answer.error, next.answer.reply)
+    }
+    idle()
+  }
+
+  const settleOne = (command: Command, error: Error | undefined, reply: unknown) => {
     const { state } = command
     outstanding.settle(command)
     signs++
-    if (state === "waiting") {
-      finish(
-        command,
-        error === undefined
-          ? undefined
-          : redisError.fromUnknown(error, place(operationOf(command), "unknown", heartbeatless(command))),
-        reply
-      )
-    }
-    idle()
+    if (state === "waiting") tell(command, error, reply)
   }
 
   let lastSigns = 0

@@ -100,8 +100,11 @@ export const make = (settings: Settings, nodes: Nodes, give: Give = plainly): Re
     })
   }
 
-  const hand = ({ link }: Node, { args, asBytes, bytes, name }: Parcel, done: RedisLink.Done) =>
-    give(link, name, args, bytes, done, asBytes)
+  const hand = ({ link }: Node, { args, asBytes, bytes, name }: Parcel, done: RedisLink.Done) => {
+    const sharded = name === "spublish"
+    if (sharded || name === "publish") link.publish(args[0]!, args[1]!, bytes, done, sharded)
+    else give(link, name, args, bytes, done, asBytes)
+  }
 
   const overloaded = (node: Node) =>
     error(

@@ -16,7 +16,7 @@ export interface Reading {
   readonly isOurs: () => boolean
   /** The answer to one: the receivers, or the text of an error. */
   readonly answered: (receivers: number, error: string | undefined) => void
-  /** A message of a channel, of so many bytes. Text where it is plain ASCII. Must not throw. */
+  /** A message of a channel, sharded or not, of so many bytes. Text where it is plain ASCII. Must not throw. */
   readonly message: ((channel: string, frame: Frame, bytes: number) => void) | undefined
   /** All else, frame by frame, and whether it is a reply: not a push of RESP3, nor what is not understood. */
   readonly other: (bytes: Buffer, isReply: boolean) => void
@@ -38,7 +38,9 @@ const colon = 58
 const dollar = 36
 const star = 42
 const push = 62
-const head = Buffer.from("3\r\n$7\r\nmessage\r\n$")
+const eight = 56
+const plain = Buffer.from("3\r\n$7\r\nmessage\r\n$")
+const sharded = Buffer.from("3\r\n$8\r\nsmessage\r\n$")
 
 /** @see the file's first line */
 export class RespReader {
@@ -136,6 +138,7 @@ export class RespReader {
 
   /** Length of the channel's name if these bytes begin a message and its head is here; then `cursor` is where the name begins. */
   private messageHead(bytes: Buffer, at: number): number {
+    const head = bytes[at + 5] === eight ? sharded : plain
     if (at + 1 + head.length >= bytes.length) return unknown
     for (let i = 0; i < head.length; i++) if (bytes[at + 1 + i] !== head[i]) return unknown
     const length = this.number(bytes, at + 1 + head.length)

@@ -1,10 +1,10 @@
 /**
- * The account of durable work over a Redis Cluster: a queue at each master, two workers each, and one who enqueues while something
- * happens. At the end every message that was confirmed has its answer, was handled at least once, and nothing is left.
+ * The account of durable work: services with two workers each, and one who enqueues while something happens. At the end every message
+ * that was confirmed has its answer, was handled at least once, in the order of its key, and nothing is left.
  */
 import { assert } from "@effect/vitest"
-import { Effect, Fiber, Layer, Schedule, Schema, type Scope } from "effect"
-import { Action, Caller, DeadLetters, Handlers, Request, Service } from "fiberbus"
+import { type Duration, Effect, Fiber, Layer, Schedule, Schema, type Scope } from "effect"
+import { Action, Caller, DeadLetters, type Durable, Handlers, Request, Service, type Transport } from "fiberbus"
 import type { RedisClusterServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
 
@@ -26,10 +26,20 @@ export interface Balance {
   readonly handlings: number
 }
 
+/** Where it is kept. */
+export interface Place {
+  /** Each who uses it builds it anew. */
+  readonly bus: Layer.Layer<Durable.Durable | Transport.Transport, Transport.TransportError>
+  /** Of the services. */
+  readonly names: ReadonlyArray<string>
+  /** Asks the Redis that keeps what is for a service. */
+  readonly ask: (name: string, ...words: readonly [string, ...Array<string>]) => Effect.Effect<unknown, unknown>
+  /** How long a worker may be silent. */
+  readonly idle: Duration.Input
+}
+
 /** @see {@link make} */
 export interface Account {
-  /** One service for each master, the first of the first. */
-  readonly names: ReadonlyArray<string>
   /** Enqueues at each of them without a pause, until an effect has ended. */
   readonly during: <E, R>(effect: Effect.Effect<void, E, R>) => Effect.Effect<void, E | unknown, R>
   /** Enqueues so many at each and waits for their answers. */
@@ -42,11 +52,11 @@ export interface Account {
 export const until = <E, R>(ask: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   Effect.flatMap(ask, (is) => (is ? Effect.void : Effect.andThen(Effect.sleep("10 millis"), until(ask))))
 
-/** Starts workers and one who enqueues; they end with the Scope. */
-export const make = (
+/** A place with one service for each master, the first of the first. */
+export const overCluster = (
   cluster: Cluster,
   options?: Partial<RedisStreams.ClusterOptions>
-): Effect.Effect<Account, unknown, Scope.Scope> =>
+): Effect.Effect<Place, unknown> =>
   Effect.gen(function* () {
     const names: Array<string> = []
     for (const master of yield* cluster.masters) {
@@ -54,14 +64,21 @@ export const make = (
       while ((yield* cluster.ownerOf(`{ledger${n}}`)).id !== master.id) n++
       names.push(`ledger${n}`)
     }
-    const bus = Layer.fresh(
-      RedisStreams.layerCluster({
-        nodes: cluster.nodes,
-        reconnect: Schedule.spaced("50 millis"),
-        commandTimeout: "1 second",
-        ...options
-      })
-    )
+    return {
+      names,
+      bus: RedisStreams.layerCluster({ nodes: cluster.nodes, ...quick, ...options }),
+      ask: (name, ...words) => Effect.flatMap(cluster.ownerOf(`{${name}}`), ({ server }) => server.command(...words)),
+      idle: "1 second"
+    }
+  })
+
+/** So that a test need not wait. */
+export const quick = { reconnect: Schedule.spaced("50 millis"), commandTimeout: "1 second" } as const
+
+/** Starts workers and one who enqueues; they end with the Scope. */
+export const make = ({ ask, bus: shared, idle, names }: Place): Effect.Effect<Account, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const bus = Layer.fresh(shared)
     const runs = new Map<string, number>()
     const firstBegun: Array<string> = []
     const handlers = names.map((name) =>
@@ -77,7 +94,7 @@ export const make = (
               return { id }
             })
         },
-        { concurrency: 20, durable: { idle: "1 second" } }
+        { concurrency: 20, durable: { idle } }
       )
     )
     for (const _ of [1, 2])
@@ -107,7 +124,6 @@ export const make = (
       Effect.forEach(waiting.splice(0), (wait) => wait, { concurrency: 100, discard: true })
     )
     return {
-      names,
       some: (count) =>
         Effect.andThen(
           Effect.forEach(names, (_, index) => Effect.repeat(enqueue(index), { times: count - 1 }), {
@@ -143,13 +159,11 @@ export const make = (
           last.set(key, place.get(id)!)
         }
         for (const name of names) {
-          const ask = (...words: [string, ...Array<string>]) =>
-            Effect.flatMap(cluster.ownerOf(`{${name}}`), ({ server }) => server.command(...words))
           // What was handled twice may still be on its way to its second end.
           yield* until(
             Effect.gen(function* () {
-              const [pending] = (yield* ask("XPENDING", `{${name}}.requests`, name)) as [number]
-              return pending === 0 && (yield* ask("XLEN", `{${name}}.requests`)) === 0
+              const [pending] = (yield* ask(name, "XPENDING", `{${name}}.requests`, name)) as [number]
+              return pending === 0 && (yield* ask(name, "XLEN", `{${name}}.requests`)) === 0
             })
           )
           assert.strictEqual(yield* DeadLetters.size(name).pipe(Effect.provideContext(context)), 0)
