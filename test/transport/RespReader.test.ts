@@ -76,6 +76,24 @@ const everything = Buffer.concat([
 ])
 
 describe("RespReader", () => {
+  it("gives frames with long texts as bytes, in whatever pieces they come, and others as text", () => {
+    const long = `~[{"payload":""},[20000]]\n${"x".repeat(20_000)}`
+    const all = Buffer.concat([message("users", "{}"), message("users", long), message("users", "[]")])
+    const pieces = Array.from({ length: Math.ceil(all.length / 777) }, (_, i) => all.subarray(i * 777, (i + 1) * 777))
+    for (const chunks of [[all], pieces]) {
+      const { frames, seen } = read(chunks)
+      assert.deepStrictEqual(seen, [
+        `message users ${base64("{}")}`,
+        `message users ${base64(long)}`,
+        `message users ${base64("[]")}`
+      ])
+      assert.deepStrictEqual(
+        frames.map((frame) => typeof frame),
+        ["string", "object", "string"]
+      )
+    }
+  })
+
   it("reads messages, its own replies, and hands on the rest as whole frames", () => {
     const { frames, seen } = read([everything], { ours: [2, 3, 4] })
     assert.deepStrictEqual(seen.slice(0, 4), [

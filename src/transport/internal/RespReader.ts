@@ -8,6 +8,7 @@
  * Source: https://redis.io/docs/latest/develop/reference/protocol-spec (RESP2 and RESP3).
  */
 import { Buffer, isAscii } from "node:buffer"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import type { Frame } from "../Transport.ts"
 
 /** What the reader finds out. */
@@ -16,7 +17,7 @@ export interface Reading {
   readonly isOurs: () => boolean
   /** The answer to one: the receivers, or the text of an error. */
   readonly answered: (receivers: number, error: string | undefined) => void
-  /** A message of a channel, sharded or not, of so many bytes. Text where it is plain ASCII. Must not throw. */
+  /** A message of a channel, sharded or not, of so many bytes. Text where it is plain ASCII and has no `LongTexts`. Must not throw. */
   readonly message: ((channel: string, frame: Frame, bytes: number) => void) | undefined
   /** All else, frame by frame, and whether it is a reply: not a push of RESP3, nor what is not understood. */
   readonly other: (bytes: Buffer, isReply: boolean) => void
@@ -121,11 +122,13 @@ export class RespReader {
             this.bodyChannel = bytes.toString("utf8", from, from + length)
             return this.beginBody(bytes, start)
           }
-          if (!decided) {
+          // Its texts are cut from the bytes, so that none keeps those around it alive.
+          const isCut = bytes[start] === LongTexts.mark
+          if (!decided && !isCut) {
             decided = true
             text = isAscii(bytes) ? bytes.toString("latin1") : undefined
           }
-          this.deliver(bytes, text, from, from + length, start, end)
+          this.deliver(bytes, isCut ? undefined : text, from, from + length, start, end)
           at = end + 2
           continue
         }
@@ -169,7 +172,7 @@ export class RespReader {
     this.body = undefined
     const bytes = body.subarray(0, length)
     // Who is given bytes may keep them.
-    const isText = isAscii(bytes)
+    const isText = bytes[0] !== LongTexts.mark && isAscii(bytes)
     this.spare = isText && body.length <= maxSpareBytes ? body : undefined
     this.reading.message!(this.bodyChannel, isText ? body.toString("latin1", 0, length) : bytes, length)
     return at + count
