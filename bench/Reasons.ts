@@ -16,7 +16,7 @@ const young =
 const bursts =
   "All calls of the burst are begun in one turn of the event loop, each a fiber with what it keeps until its answer (Memory, below, says how much), so that collections take a larger part of it than of calls in turn. Tried: writes of 64 KiB within that turn, packs, one entry of a wheel per deadline."
 const events =
-  "Each process decodes and checks each event, and counts it; Moleculer checks none. Tried: broadcasts are not taken apart into an envelope where they have none, depth is looked at only where a schema can nest, and a topic may say that what one turn publishes shares a frame (`Topic.Packed`), which is off by default for the sake of Daebus' listeners."
+  "Each process decodes and checks each event, and counts it. Tried: broadcasts are not taken apart into an envelope where they have none, depth is looked at only where a schema can nest, and a topic may say that what one turn publishes shares a frame (`Topic.Packed`), which is off by default for the sake of Daebus' listeners."
 const items =
   "The producer is held back by the consumer's credit (256 items by default), each item is checked on both sides, and it passes a Stream of Effect at both ends. Tried: the steps of one turn leave in one frame of up to 16 KiB."
 const large =
