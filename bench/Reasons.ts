@@ -19,7 +19,7 @@ const packedEvents =
   "A pack spares frames, not deliveries: each listener of a process decodes its own copy by its schema, and each of its handlers is a fiber with a context, a Scope, an admission and a count. Tried: a context is two additions to what was prepared instead of four (1.8 to 1.6 µs of CPU and 3.3 to 2.6 KB per delivery without a broker)."
 
 const events =
-  "Each process decodes and checks each event, and counts it; Moleculer checks none. Tried: broadcasts are not taken apart into an envelope where they have none, depth is looked at only where a schema can nest, and a topic may say that what one turn publishes shares a frame (`Topic.Packed`), which is off by default for the sake of Daebus' listeners."
+  "Each process decodes and checks each event, and counts it. Tried: broadcasts are not taken apart into an envelope where they have none, depth is looked at only where a schema can nest, and a topic may say that what one turn publishes shares a frame (`Topic.Packed`), which is off by default for the sake of Daebus' listeners."
 const items =
   "The producer is held back by the consumer's credit (256 items by default), each item is checked on both sides, and it passes a Stream of Effect at both ends. Tried: the steps of one turn leave in one frame of up to 16 KiB."
 const large =
