@@ -1,4 +1,4 @@
-// Durable work: kept until it was handled, also while no service runs. In memory; with --redis URL over Redis Streams.
+// Durable work: kept until it was handled, also while no service runs. In memory; with --redis URL over Redis Streams, with --cluster HOST:PORT in a Redis Cluster.
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer, Logger, Option, Schedule, Schema } from "effect"
 import { Action, Caller, DeadLetters, Durable, Handlers, Memory, Request, Service } from "fiberbus"
@@ -61,15 +61,21 @@ const program = Effect.gen(function* () {
   }).pipe(Effect.provide(PrinterLive))
 })
 
-const flag = process.argv.indexOf("--redis")
+const [, , flag, address = ""] = process.argv
 const bus =
-  flag < 0
+  flag === undefined
     ? Layer.merge(Memory.layer, Durable.layerMemory)
     : Layer.unwrap(
         // Only where it is asked for: fiberbus itself loads no Redis client.
         Effect.map(
           Effect.promise(() => import("fiberbus/transport/RedisStreams")),
-          (RedisStreams) => RedisStreams.layer({ url: process.argv[flag + 1], prefix: process.env["FIBERBUS_PREFIX"] })
+          (RedisStreams) => {
+            const prefix = process.env["FIBERBUS_PREFIX"]
+            if (flag !== "--cluster") return RedisStreams.layer({ url: address, prefix })
+            // One node is enough: it knows the others.
+            const [host = "", port] = address.split(":")
+            return RedisStreams.layerCluster({ nodes: [{ host, port: Number(port) }], prefix })
+          }
         )
       )
 

@@ -7,6 +7,7 @@ import { stripVTControlCharacters } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as NatsServer from "../src/testing/NatsServer.ts"
+import * as RedisClusterServer from "../src/testing/RedisClusterServer.ts"
 import * as RedisServer from "../src/testing/RedisServer.ts"
 
 const folder = fileURLToPath(new URL("../examples/", import.meta.url))
@@ -688,6 +689,15 @@ it.layer(NatsServer.layer)("over NATS", (it) => {
     })
   )
 })
+
+it.effect("44_durable.ts says the same in a Redis Cluster", () =>
+  Effect.gen(function* () {
+    const { nodes } = yield* RedisClusterServer.make()
+    const ended = yield* run("44_durable.ts", { args: ["--cluster", `${nodes[0]!.host}:${nodes[0]!.port}`] })
+    assertWell(ended)
+    assertTranscript(ended.stdout, transcripts["44_durable.ts"]!)
+  }).pipe(Effect.scoped)
+)
 
 it.layer(RedisServer.layer)("over Redis", (it) => {
   const withUrl = Effect.map(RedisServer.RedisServer, ({ url }) => ({

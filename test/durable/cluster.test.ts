@@ -200,6 +200,28 @@ it.layer(RedisClusterServer.layer(), { excludeTestServices: true, timeout: "60 s
         assert.deepStrictEqual(yield* caller.run({ n: 7 }), { n: 7 })
       }))
 
+    test("waits as well where none of its keys is there yet, and is sent on again and again", (cluster) =>
+      Effect.gen(function* () {
+        const prefix = "unused:"
+        const slot = cluster.slotOf(`${prefix}{jobs}`)
+        const from = yield* cluster.ownerOf(`${prefix}{jobs}`)
+        const to = cluster.members.find(({ id }) => id !== from.id)!
+        const bus = yield* Layer.build(busOn(cluster, { prefix, commandTimeout: "1 minute" }))
+        const store = Context.get(bus, Durable.Durable)
+        const append = Effect.callback<string>((resume) =>
+          store.append(`${prefix}{jobs}`, { id: "1", frame: "{}", key: "", delayMillis: 0 }, (error, appended) =>
+            resume(Effect.succeed(error?.message ?? appended!._tag))
+          )
+        )
+        const moving = yield* cluster.beginMove(slot, to)
+        const before = yield* refused(cluster)
+        const appending = yield* Effect.forkChild(append, { startImmediately: true })
+        yield* until(Effect.map(refused(cluster), (count) => count > before + 10))
+        yield* moving.finish
+        assert.strictEqual(yield* Fiber.join(appending), "Added")
+        assert.strictEqual(yield* to.server.command("XLEN", `${prefix}{jobs}.requests`), 1)
+      }))
+
     test("fails where it may not be kept, and says why", (cluster) =>
       Effect.gen(function* () {
         const { nodes } = cluster

@@ -145,6 +145,8 @@ export const make = (settings: Settings, nodes: Nodes, give: Give = plainly): Re
 
   const rest = (parcel: Parcel, node: Node, failure: TransportError) => {
     if (!failure.detail.startsWith("TRYAGAIN")) nodes.refresh()
+    // Its time is the limit, not how often it was sent on: it may be so each time until the slot has arrived.
+    parcel.redirects = 0
     restTimer ??= setTimeout(() => {
       restTimer = undefined
       release()
