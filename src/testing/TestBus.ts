@@ -21,6 +21,7 @@ import * as Activity from "./internal/Activity.ts"
 import * as Calm from "./internal/Calm.ts"
 import * as Reading from "./internal/Reading.ts"
 import * as Remarks from "./internal/Remarks.ts"
+import { make as recordingDurable } from "./internal/recordingDurable.ts"
 import { make as recordingTransport } from "./internal/recordingTransport.ts"
 import * as Traffic from "./internal/Traffic.ts"
 
@@ -37,7 +38,7 @@ export interface Options extends Memory.Options {
   readonly record?: number
 }
 
-/** One frame, as it went over the bus. */
+/** One frame, as it went over the bus, or was kept in the queue of a durable action. */
 export interface Frame extends Readonly<Traffic.Frame> {}
 
 /** One request, as it was sent. */
@@ -46,7 +47,7 @@ export interface Sent<A extends Action.Any> {
   readonly headers: { readonly [name: string]: string }
   /** 2 and more for the further attempts of a call. */
   readonly attempt: number
-  /** False for one-way messages, which get no answer. */
+  /** False for one-way messages, which get no answer, and for durable ones that were enqueued, whose result is kept. */
   readonly awaited: boolean
   /**
    * The success, the declared error, or the `CallError` that came back; of an action with `items`, nothing as its success. Not
@@ -99,7 +100,7 @@ const bus = (options?: Options): Layer.Layer<TestBus | Transport | Durable> =>
       return activity.context.pipe(
         Context.add(Logger.CurrentLoggers, remarks.loggers),
         Context.add(Transport, recordingTransport(memory, traffic, activity)),
-        Context.add(Durable, durable),
+        Context.add(Durable, recordingDurable(durable, traffic, activity)),
         Context.add(TestBus, { activity, traffic, remarks, prefix })
       )
     })

@@ -64,9 +64,20 @@ interface Kept extends redisOptions.Settings {
   readonly strict: boolean
 }
 
-/** What is gathered: the words of a function that it adds, and who is to be told. */
-interface Asked<Done> {
-  readonly words: ReadonlyArray<string>
+/** A message that is to be appended. */
+interface Appending {
+  readonly id: string
+  readonly frame: string
+  readonly key: string
+  readonly delayMillis: number
+  readonly done: Parameters<Durable["Service"]["append"]>[2]
+}
+
+/** One that is to be settled. */
+interface Settling {
+  readonly entry: Entry
+  readonly frame: string
+  readonly replyTo: string
   readonly done: Done
 }
 
@@ -265,17 +276,15 @@ const keeping = (
     }
 
     /** The same with what was gathered. The reply is 0 where all went as it mostly does, else what became of each. */
-    const runAll = <A extends Asked<unknown>>(
+    const runAll = <A>(
       operation: string,
       queue: string,
-      common: ReadonlyArray<string>,
+      words: ReadonlyArray<string>,
       asked: ReadonlyArray<A>,
       bytes: number,
       tell: (asked: A, error: TransportError | undefined, outcome: string | undefined) => void,
       by = keeper
     ) => {
-      const words = [...common]
-      for (const one of asked) words.push(...one.words)
       const done: RedisLink.Done = (error, reply) => {
         for (let i = 0; i < asked.length; i++) {
           const outcome = Array.isArray(reply) ? String(reply[i]) : undefined
@@ -293,31 +302,33 @@ const keeping = (
       const { scrub, tls, user } = settings
       return renamed(redisError.fromReply(text, { operation, user, tls, scrub }), operation)
     }
-    const appends = new Gathering<Asked<Parameters<Durable["Service"]["append"]>[2]> & { readonly isDelayed: boolean }>(
-      (queue, asked, bytes) =>
-        runAll(
-          "append",
-          queue,
-          [String(settings.maxLength)],
-          asked,
-          bytes,
-          ({ done, isDelayed }, error, outcome) => {
-            if (error !== undefined) return done(error, undefined)
-            if (isDelayed) wake(queue)
-            switch (outcome?.[0]) {
-              case "f":
-                return done(full(queue, settings.maxLength), undefined)
-              case "w":
-                return done(undefined, { _tag: "Waiting" })
-              case "r":
-                return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
-              default:
-                done(undefined, { _tag: "Added" })
-            }
-          },
-          entry
-        )
-    )
+    const appends = new Gathering<Appending>((queue, asked, bytes) => {
+      const isPlain = asked.every(({ delayMillis, key }) => key === "" && delayMillis <= 0)
+      const words = [String(settings.maxLength), isPlain ? "1" : ""]
+      for (const { delayMillis, frame, id, key } of asked) {
+        words.push(id, frame)
+        if (!isPlain) words.push(key, delayMillis > 0 ? String(Math.ceil(delayMillis)) : "0")
+      }
+      const tell = (
+        { delayMillis, done }: Appending,
+        error: TransportError | undefined,
+        outcome: string | undefined
+      ) => {
+        if (error !== undefined) return done(error, undefined)
+        if (delayMillis > 0) wake(queue)
+        switch (outcome?.[0]) {
+          case "f":
+            return done(full(queue, settings.maxLength), undefined)
+          case "w":
+            return done(undefined, { _tag: "Waiting" })
+          case "r":
+            return done(undefined, { _tag: "Done", frame: outcome!.slice(1) })
+          default:
+            done(undefined, { _tag: "Added" })
+        }
+      }
+      runAll("append", queue, words, asked, bytes, tell, entry)
+    })
     yield* Effect.addFinalizer(() => Effect.sync(() => appends.flush()))
 
     const running = (operation: string, queue: string, words: ReadonlyArray<string>, asBytes = false) =>
@@ -379,11 +390,24 @@ const keeping = (
       )
       yield* join
 
-      const settlements = new Gathering<Asked<Done>>((queue, asked, bytes) =>
-        runAll("settle", queue, [group, window], asked, bytes, ({ done }, error, outcome) =>
+      const settlements = new Gathering<Settling>((queue, gathered, bytes) => {
+        const asked = byCaller(gathered)
+        const words = [group, window]
+        for (let from = 0, to = 0; from < asked.length; from = to) {
+          const { replyTo } = asked[from]!
+          while (to < asked.length && asked[to]!.replyTo === replyTo) to++
+          const ofCaller = asked.slice(from, to)
+          const hasKeys = ofCaller.some(({ entry }) => entry.key !== "")
+          words.push(replyTo, hasKeys ? "4" : "3", String(ofCaller.length))
+          for (const { entry, frame } of ofCaller) {
+            words.push(entry.entry, entry.id, frame)
+            if (hasKeys) words.push(entry.key)
+          }
+        }
+        runAll("settle", queue, words, asked, bytes, ({ done }, error, outcome) =>
           done(error, outcome === undefined || outcome === "s")
         )
-      )
+      })
       yield* Effect.addFinalizer(() => Effect.sync(() => settlements.flush()))
 
       /** What is delivered to one who waits no longer goes back. */
@@ -466,8 +490,8 @@ const keeping = (
           Effect.map(running("renew", queue, [group, consumer, ...entries]), (reply) =>
             Array.isArray(reply) ? reply.map(String) : []
           ),
-        settle: ({ entry, id, key }, { frame, replyTo }, done) =>
-          settlements.add(queue, { words: [entry, id, key, replyTo, frame], done }, Buffer.byteLength(frame)),
+        settle: (entry, { frame, replyTo }, done) =>
+          settlements.add(queue, { entry, frame, replyTo, done }, Buffer.byteLength(frame)),
         retry: ({ deliveries, entry }, delayMillis, counts, done) =>
           run(
             "again",
@@ -531,18 +555,13 @@ const keeping = (
         const bytes = Buffer.byteLength(frame)
         if (entry.bytesInFlight(queue) + appends.bytes + bytes > settings.maxBytesInFlight)
           return done(overloaded, undefined)
-        const isDelayed = delayMillis > 0
-        appends.add(
-          queue,
-          { words: [id, frame, key, isDelayed ? String(Math.ceil(delayMillis)) : "0"], isDelayed, done },
-          bytes
-        )
+        appends.add(queue, { id, frame, key, delayMillis, done }, bytes)
       },
       state: (queue, id, done) =>
         keeper.send(queue, "get", [`${queue}.id:${id}`], 0, (error, reply) => {
           if (error !== undefined) return done(renamed(error, `look for a result in ${queue}`), undefined)
           if (typeof reply !== "string") return done(undefined, { _tag: "Unknown" })
-          done(undefined, reply === "w" ? { _tag: "Waiting" } : { _tag: "Done", frame: reply.slice(1) })
+          done(undefined, reply === "w" ? { _tag: "Waiting" } : { _tag: "Done", frame: reply })
         }),
       publish: (topic, { channel, frame, id, keepMillis }, done) => {
         const bytes = Buffer.byteLength(frame)
@@ -579,6 +598,12 @@ const keeping = (
       }
     }
   })
+
+/** Those of one caller one after the other, in the order in which they came. */
+const byCaller = (asked: ReadonlyArray<Settling>): ReadonlyArray<Settling> => {
+  if (asked.every(({ replyTo }) => replyTo === asked[0]!.replyTo)) return asked
+  return [...Map.groupBy(asked, ({ replyTo }) => replyTo).values()].flat()
+}
 
 const isLetter = (letter: string) => /^\d{1,20}(-\d{1,20})?$/.test(letter)
 

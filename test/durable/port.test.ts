@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Durable, type Transport } from "fiberbus"
+import { Durable, Transport } from "fiberbus"
 import { RedisClusterServer, RedisServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
 import { maxItems } from "../../src/transport/internal/Gathering.ts"
@@ -444,6 +444,78 @@ it.layer(redis, { excludeTestServices: true })("Redis", (it) => {
       assert.deepStrictEqual(yield* state(store, "{alone}", "2"), { _tag: "Unknown" })
       yield* Effect.orDie(command("DEL", "{alone}.lanes"))
       assert.deepStrictEqual(yield* append(store, "{alone}", { id: "2", key: "k" }), { _tag: "Added" })
+    })
+  )
+
+  it.effect("ends those of one step although others were ended, deleted, acknowledged by hand, or cannot be", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* RedisServer.RedisServer
+      const store = Context.get(yield* Layer.build(Layer.fresh(RedisStreams.layerDurable({ url }))), Durable.Durable)
+      const queue = "{each}"
+      for (const id of ["ended", "deleted", "acknowledged", "well"]) yield* append(store, queue, { id })
+      yield* append(store, queue, { id: "broken", key: "k" })
+      yield* Effect.orDie(command("XADD", `${queue}.requests`, "*", "frame", "{}"))
+      const consumer = yield* join({ store, queue, pass: Effect.void }, "a")
+      const entries = yield* read(consumer)
+      assert.deepStrictEqual(ids(entries), ["ended", "deleted", "acknowledged", "well", "broken", ""])
+      const [ended, deleted, acknowledged, , , nameless] = entries
+      assert.isTrue(yield* settle(consumer, ended!, "first"))
+      yield* Effect.orDie(command("XDEL", `${queue}.requests`, deleted!.entry, nameless!.entry))
+      yield* Effect.orDie(command("XACK", `${queue}.requests`, "workers", acknowledged!.entry))
+      yield* Effect.orDie(command("SET", `${queue}.lane:k`, "no list"))
+      const outcomes = yield* Effect.forEach(
+        entries,
+        (entry) =>
+          Effect.match(settle(consumer, entry, `end ${entry.id}`), {
+            onFailure: ({ detail }) => detail.split(" ")[0],
+            onSuccess: (settled) => settled
+          }),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(outcomes, [false, true, true, true, "WRONGTYPE", false])
+      const results = ["first", "end deleted", "end acknowledged", "end well", "end broken"]
+      assert.deepStrictEqual(
+        yield* Effect.forEach(entries.slice(0, 5), ({ id }) => state(store, queue, id)),
+        results.map((frame) => ({ _tag: "Done" as const, frame }))
+      )
+      assert.strictEqual(yield* Effect.orDie(command("XLEN", `${queue}.requests`)), 0)
+    })
+  )
+
+  it.effect("answers each of several callers in the step that settles, in order", () =>
+    Effect.gen(function* () {
+      const { url } = yield* RedisServer.RedisServer
+      const context = yield* Layer.build(Layer.fresh(RedisStreams.layer({ url })))
+      const store = Context.get(context, Durable.Durable)
+      const transport = Context.get(context, Transport.Transport)
+      const heard: Array<string> = []
+      const all = yield* Deferred.make<void>()
+      const many = Array.from({ length: 20 }, (_, n) => `${n}`)
+      for (const caller of ["caller:a", "caller:b", "caller:ö"]) {
+        yield* transport.subscribe({ _tag: "Channel", channel: caller }, (frame) => {
+          heard.push(`${caller} ${frame}`)
+          if (heard.length === many.length) Deferred.doneUnsafe(all, Effect.void)
+        })
+      }
+      yield* Effect.forEach(many, (id) => append(store, "{callers}", { id, key: id === "7" ? "k" : "" }), {
+        concurrency: "unbounded"
+      })
+      const consumer = yield* join({ store, queue: "{callers}", pass: Effect.void }, "a")
+      const entries = yield* read(consumer, 100)
+      assert.lengthOf(entries, many.length)
+      const callerOf = (n: number) => `caller:${"abö"[n % 3]}`
+      yield* Effect.forEach(
+        entries,
+        (entry, n) => told((done) => consumer.settle(entry, { frame: `"${n} ä"`, replyTo: callerOf(n) }, done)),
+        { concurrency: "unbounded" }
+      )
+      yield* Deferred.await(all)
+      for (const caller of ["caller:a", "caller:b", "caller:ö"]) {
+        assert.deepStrictEqual(
+          heard.filter((line) => line.startsWith(caller)),
+          many.flatMap((_, n) => (callerOf(n) === caller ? [`${caller} "${n} ä"`] : []))
+        )
+      }
     })
   )
 

@@ -57,6 +57,48 @@ describe("TestBus", () => {
     )
   })
 
+  it.effect("records durable requests with the answers that came, each message once", () =>
+    Effect.gen(function* () {
+      const Jobs = Service.make(
+        "jobs",
+        Action.make("run", { payload: { id: Schema.String }, success: Schema.String, error: CardDeclined }).pipe(
+          Action.annotate(Action.Delivery, "durable")
+        ),
+        Action.make("look", { success: Schema.String })
+      )
+      const JobsLive = Handlers.layer(Jobs, {
+        run: ({ id }) =>
+          id === "bad" ? Effect.fail(new CardDeclined({ message: "no" })) : Effect.succeed(`ran ${id}`),
+        look: () => Effect.succeed("idle")
+      })
+      yield* Effect.gen(function* () {
+        const jobs = yield* Caller.make(Jobs)
+        assert.strictEqual(yield* jobs.run({ id: "1" }, { headers: { tenant: "acme" } }), "ran 1")
+        const declined = yield* Effect.flip(jobs.run({ id: "bad" }))
+        for (let i = 0; i < 2; i++) yield* jobs.run.enqueue({ id: "2" }, { id: "job-2", delay: "1 minute" })
+        yield* jobs.look()
+        // Delayed, it is nothing that goes on.
+        yield* TestBus.settled
+        const sent = yield* TestBus.sent(Jobs, "run")
+        assert.deepStrictEqual(
+          sent.map(({ awaited, headers, outcome, payload }) => [payload, { ...headers }, awaited, outcome]),
+          [
+            [{ id: "1" }, { tenant: "acme" }, true, Exit.succeed("ran 1")],
+            [{ id: "bad" }, {}, true, Exit.fail(declined)],
+            [{ id: "2" }, {}, false, undefined]
+          ]
+        )
+        assert.lengthOf(yield* TestBus.sent(Jobs, "look"), 1)
+        assert.deepStrictEqual(
+          (yield* TestBus.frames).filter(({ channel }) => channel === "{jobs}").map(({ receivers }) => receivers),
+          [1, 1, 1]
+        )
+        yield* TestBus.clear
+        assert.deepStrictEqual(yield* TestBus.sent(Jobs, "run"), [])
+      }).pipe(Effect.provide(TestBus.layer(JobsLive)))
+    })
+  )
+
   it.effect("records no more than it is told to, and says so", () =>
     Effect.gen(function* () {
       const users = yield* Caller.make(Users)

@@ -15,22 +15,29 @@ const message = (channel: string, payload: string | Buffer, type = ">", kind = "
   ])
 }
 
-/** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. `ours`: places among the replies. */
-const read = (
-  chunks: ReadonlyArray<Buffer>,
-  options: { readonly ours?: ReadonlyArray<number>; readonly listens?: boolean } = {}
-) => {
+interface Options {
+  /** Places among the replies; `number`: those of numbers, as PUBLISH has them. */
+  readonly ours?: ReadonlyArray<number> | "all"
+  readonly number?: ReadonlyArray<number>
+  readonly listens?: boolean
+}
+
+/** What a reader made of chunks, in words; bytes that were handed on one after the other are one entry. */
+const read = (chunks: ReadonlyArray<Buffer>, { listens, number = [], ours = number }: Options = {}) => {
   let place = 0
   const seen: Array<string> = []
   const frames: Array<string | Uint8Array> = []
+  const replies: Array<unknown> = []
   const reader = new RespReader({
-    isOurs: () => options.ours?.includes(place) === true,
-    answered: (receivers, error) => {
+    isOurs: () => ours === "all" || ours.includes(place),
+    isNumber: () => number.includes(place),
+    answered: (reply, error) => {
       place++
-      seen.push(error === undefined ? `answered ${receivers}` : `refused ${error}`)
+      replies.push(reply)
+      seen.push(error === undefined ? `answered ${shown(reply)}` : `refused ${error}`)
     },
     message:
-      options.listens === false
+      listens === false
         ? undefined
         : (channel, frame, bytes) => {
             assert.strictEqual(Buffer.byteLength(Buffer.from(frame)), bytes)
@@ -51,8 +58,16 @@ const read = (
     frames.map((frame) => Buffer.from(frame).toString("base64")),
     seen.filter((one) => one.startsWith("message ")).map((one) => one.slice(one.lastIndexOf(" ") + 1))
   )
-  return { frames, seen }
+  return { frames, replies, seen }
 }
+
+/** Texts are the same whether they are bytes or not. */
+const shown = (reply: unknown) =>
+  JSON.stringify(asText(reply), (_, value) =>
+    typeof value === "number" && !Number.isFinite(value) ? `${value}` : value
+  )
+const asText = (reply: unknown): unknown =>
+  Array.isArray(reply) ? reply.map(asText) : Buffer.isBuffer(reply) ? reply.toString() : reply
 
 const base64 = (text: string) => Buffer.from(text).toString("base64")
 
@@ -75,6 +90,30 @@ const everything = Buffer.concat([
   Buffer.from("*2\r\n$4\r\npong\r\n$0\r\n\r\n")
 ])
 
+/** Replies of all kinds, and their values. */
+const kinds: ReadonlyArray<readonly [string, unknown]> = [
+  [":0\r\n", 0],
+  [":-17\r\n", -17],
+  [":9007199254740991\r\n", Number.MAX_SAFE_INTEGER],
+  ["+OK\r\n", "OK"],
+  ["$-1\r\n", null],
+  ["*-1\r\n", null],
+  ["_\r\n", null],
+  ["$0\r\n\r\n", ""],
+  ["$5\r\na\r\nb\n\r\n", "a\r\nb\n"],
+  ["*0\r\n", []],
+  ["*3\r\n:1\r\n*2\r\n$1\r\na\r\n_\r\n$-1\r\n", [1, ["a", null], null]],
+  ["*1\r\n-ERR x\r\n", ["ERR x"]],
+  ["%2\r\n$1\r\na\r\n:1\r\n+b\r\n*1\r\n:2\r\n", ["a", 1, "b", [2]]],
+  ["~2\r\n+a\r\n+b\r\n", ["a", "b"]],
+  ["#t\r\n", true],
+  ["#f\r\n", false],
+  [",1.5\r\n", 1.5],
+  [",-inf\r\n", Number.NEGATIVE_INFINITY],
+  ["(12345678901234567890\r\n", "12345678901234567890"],
+  ["=7\r\ntxt:abc\r\n", "abc"]
+]
+
 describe("RespReader", () => {
   it("gives frames with long texts as bytes, in whatever pieces they come, and others as text", () => {
     const long = `~[{"payload":""},[20000]]\n${"x".repeat(20_000)}`
@@ -95,7 +134,7 @@ describe("RespReader", () => {
   })
 
   it("reads messages, its own replies, and hands on the rest as whole frames", () => {
-    const { frames, seen } = read([everything], { ours: [2, 3, 4] })
+    const { frames, seen } = read([everything], { number: [2, 3, 4] })
     assert.deepStrictEqual(seen.slice(0, 4), [
       "other +OK\r\n%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n",
       "answered 1",
@@ -121,39 +160,94 @@ describe("RespReader", () => {
       Effect.sync(() => {
         const cuts = [0, ...[...places].sort((a, b) => a - b), everything.length]
         const chunks = cuts.slice(1).map((cut, i) => everything.subarray(cuts[i], cut))
-        assert.deepStrictEqual(read(chunks, { ours: [2, 3, 4] }).seen, read([everything], { ours: [2, 3, 4] }).seen)
+        assert.deepStrictEqual(read(chunks, { number: [2, 3, 4] }).seen, read([everything], { number: [2, 3, 4] }).seen)
       })
   )
+
+  it("reads replies of any kind", () => {
+    const { replies, seen } = read([Buffer.from(kinds.map(([reply]) => reply).join(""))], { ours: "all" })
+    assert.deepStrictEqual(
+      replies,
+      kinds.map(([, value]) => value)
+    )
+    assert.strictEqual(seen.length, kinds.length)
+  })
+
+  it("takes an error for one in either form", () => {
+    const { seen } = read([Buffer.from("-NOPERM no rights\r\n!8\r\nERR a\r\nb\r\n:1\r\n")], { ours: "all" })
+    assert.deepStrictEqual(seen, ["refused NOPERM no rights", "refused ERR a\r\nb", "answered 1"])
+  })
+
+  it.effect.prop(
+    "reads the same replies wherever the stream of bytes is cut",
+    [Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1_000 })))],
+    ([places]) =>
+      Effect.sync(() => {
+        const bytes = Buffer.from(`${kinds.map(([reply]) => reply).join("")}$4\r\nzwö\r\n+OK\r\n`)
+        const cuts = [0, ...[...places].sort((a, b) => a - b).filter((place) => place < bytes.length), bytes.length]
+        const chunks = cuts.slice(1).map((cut, i) => bytes.subarray(cuts[i], cut))
+        const options = { ours: kinds.map((_, i) => i) }
+        assert.deepStrictEqual(read(chunks, options).seen, read([bytes], options).seen)
+      })
+  )
+
+  it("gives the texts of a reply as text for plain ASCII, and as bytes for what is not", () => {
+    const plain = read([Buffer.from("*2\r\n$3\r\none\r\n$3\r\ntwo\r\n")], { ours: "all" })
+    assert.deepStrictEqual(plain.replies, [["one", "two"]])
+    const other = read([Buffer.from("*2\r\n$3\r\none\r\n$4\r\nzwö\r\n")], { ours: "all" })
+    assert.deepStrictEqual(other.replies, [[Buffer.from("one"), Buffer.from("zwö")]])
+  })
+
+  it("takes no push for a reply of its own", () => {
+    const bytes = Buffer.concat([
+      Buffer.from(">2\r\n$10\r\ninvalidate\r\n_\r\n"),
+      message("users", "hi"),
+      Buffer.from(":1\r\n")
+    ])
+    assert.deepStrictEqual(read([bytes], { ours: "all" }).seen, [
+      "other >2\r\n$10\r\ninvalidate\r\n_\r\n",
+      `message users ${base64("hi")}`,
+      "answered 1"
+    ])
+  })
 
   it("finds the same byte by byte", () => {
     const short = everything.subarray(0, everything.length - 185_000)
     const chunks = Array.from(short, (byte) => Buffer.from([byte]))
-    assert.deepStrictEqual(read(chunks, { ours: [2, 3, 4] }).seen, read([short], { ours: [2, 3, 4] }).seen)
+    assert.deepStrictEqual(read(chunks, { number: [2, 3, 4] }).seen, read([short], { number: [2, 3, 4] }).seen)
+    const replies = Array.from(Buffer.from(kinds.map(([reply]) => reply).join("")), (byte) => Buffer.from([byte]))
+    assert.deepStrictEqual(
+      read(replies, { ours: "all" }).replies,
+      kinds.map(([, value]) => value)
+    )
   })
 
-  it("looks at each item of a long reply once, however many chunks it comes in", () => {
-    const items = 2_000
-    const reply = Buffer.from(`*${items}\r\n${"*2\r\n+a\r\n$1\r\nb\r\n".repeat(items)}`)
-    const { indexOf } = Buffer.prototype
-    let looks = 0
-    Buffer.prototype.indexOf = function (this: Buffer, ...args: any) {
-      looks++
-      return Reflect.apply(indexOf, this, args)
-    } as never
-    try {
-      const chunks = Array.from({ length: Math.ceil(reply.length / 100) }, (_, i) =>
-        reply.subarray(i * 100, i * 100 + 100)
-      )
-      assert.deepStrictEqual(read([...chunks, message("users", "hi")]).seen, [
-        `other ${reply.toString("latin1")}`,
-        `message users ${base64("hi")}`
-      ])
-    } finally {
-      Buffer.prototype.indexOf = indexOf
-    }
-    // Each of its items, and one more for each chunk that ended within one.
-    assert.isBelow(looks, items * 3 + reply.length / 100 + 100)
-  })
+  for (const ours of [0, 1])
+    it(`looks at each item of a long reply ${ours === 1 ? "of its own " : ""}once, however many chunks it comes in`, () => {
+      const items = 2_000
+      const reply = Buffer.from(`*${items}\r\n${"*2\r\n+a\r\n$1\r\nb\r\n".repeat(items)}`)
+      const { indexOf } = Buffer.prototype
+      let looks = 0
+      Buffer.prototype.indexOf = function (this: Buffer, ...args: any) {
+        looks++
+        return Reflect.apply(indexOf, this, args)
+      } as never
+      try {
+        const chunks = Array.from({ length: Math.ceil(reply.length / 100) }, (_, i) =>
+          reply.subarray(i * 100, i * 100 + 100)
+        )
+        assert.deepStrictEqual(read([...chunks, message("users", "hi")], { ours: ours === 1 ? "all" : [] }).seen, [
+          ours === 1
+            ? `answered ${JSON.stringify(Array(items).fill(["a", "b"]))}`
+            : `other ${reply.toString("latin1")}`,
+          `message users ${base64("hi")}`
+        ])
+      } finally {
+        Buffer.prototype.indexOf = indexOf
+      }
+      // Each of its items, and one more for each chunk that ended within one.
+      assert.isBelow(looks, items * (3 + ours) + reply.length / 100 + 100)
+    })
 
   it("puts large messages together where the last one was, and not where one was given out as bytes", () => {
     const allocated = vi.spyOn(Buffer, "allocUnsafeSlow")
@@ -213,7 +307,7 @@ describe("RespReader", () => {
 
   for (const foreign of ["+OK\r\n", "$-1\r\n", "$100000000\r\n", "*0\r\n", "_\r\n", ":-1\r\n"]) {
     it(`understands nothing any more after ${JSON.stringify(foreign)} where PUBLISH should be answered`, () => {
-      const { seen } = read([Buffer.from(`:1\r\n${foreign}:2\r\n`), Buffer.from(":3\r\n")], { ours: [0, 1, 2, 3] })
+      const { seen } = read([Buffer.from(`:1\r\n${foreign}:2\r\n`), Buffer.from(":3\r\n")], { number: [0, 1, 2, 3] })
       assert.deepStrictEqual(seen, ["answered 1", "lost", `other ${foreign}:2\r\n:3\r\n`])
     })
   }
@@ -222,6 +316,7 @@ describe("RespReader", () => {
     const replies: Array<string> = []
     const reader = new RespReader({
       isOurs: () => false,
+      isNumber: () => false,
       answered: () => {},
       message: () => {},
       other: (bytes, isReply) => {

@@ -48,7 +48,7 @@ it.layer(Layer.provideMerge(bus, RedisServer.layer), { excludeTestServices: true
       assert.strictEqual(yield* payments.charge.receipt("c").await(), 7)
       assert.strictEqual(
         yield* command("GET", "p:{payments}.id:c"),
-        `r{"status":"success","payload":7,"request_id":"c","final":true}`
+        `{"status":"success","payload":7,"request_id":"c","final":true}`
       )
       const keys = (yield* command("KEYS", "*")) as Array<string>
       assert.deepStrictEqual(keys.filter((key) => !key.includes(".id:")).sort(), [

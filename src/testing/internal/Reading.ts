@@ -32,10 +32,13 @@ const framesOf = ({ traffic }: Source) =>
 /** Requests to an action, with their outcomes. */
 export const sent = (source: Source, service: Service.Any, action: Action.Any) =>
   Effect.flatMap(framesOf(source), (frames) => {
-    const channel = Channels.service(source.prefix, service.serviceName)
+    const to = {
+      channel: Channels.service(source.prefix, service.serviceName),
+      queue: Channels.queue(source.prefix, service.serviceName)
+    }
     const { decode } = SchemaCodec.make(action.payload)
     return Effect.map(
-      Effect.forEach(Traffic.requests(frames, channel, action.name), ({ reply, request }) =>
+      Effect.forEach(Traffic.requests(frames, to, action.name), ({ reply, request }) =>
         Effect.map(readable(decode(request.payload)), (read) =>
           Effect.map(
             reply === undefined ? Effect.undefined : Traffic.outcome(service.serviceName, action, reply),

@@ -34,6 +34,8 @@ export interface Open {
 /** @see {@link make} */
 export interface Traffic {
   readonly note: (frame: Frame) => void
+  /** A frame that is kept for whoever handles it: nobody can say when its answer comes. */
+  readonly noteKept: (frame: Frame) => void
   readonly frames: () => ReadonlyArray<Frame>
   /** Frames that are no longer kept, as there were too many. */
   readonly leftOut: () => number
@@ -90,17 +92,22 @@ export const make = (limit: number): Traffic => {
     if ("status" in raw && Envelope.readReply(raw).final) open.delete(keyOf(channel, raw["request_id"]))
   }
 
+  const noteKept = (frame: Frame) => {
+    frames.push(frame)
+    characters += frame.text.length
+    trim()
+  }
+
   return {
     note: (frame) => {
       const raw = Codec.parse(frame.text, Number.POSITIVE_INFINITY)
       const isObject = !(raw instanceof Codec.Malformed)
       // Who is there is none of the system's messages.
       if (isObject && Presence.read(raw) !== undefined) return
-      frames.push(frame)
-      characters += frame.text.length
-      trim()
+      noteKept(frame)
       if (isObject) follow(frame, raw)
     },
+    noteKept,
     frames: () => frames.slice(head),
     leftOut: () => leftOut,
     clear: () => {
@@ -132,8 +139,12 @@ export interface SentRequest {
   readonly reply: Envelope.Reply | undefined
 }
 
-/** Finds the requests to an action, and their answers. */
-export const requests = (frames: ReadonlyArray<Frame>, channel: string, action: string): ReadonlyArray<SentRequest> => {
+/** Finds the requests to an action, sent to a channel or kept in a queue, and their answers. */
+export const requests = (
+  frames: ReadonlyArray<Frame>,
+  { channel, queue }: { readonly channel: string; readonly queue: string },
+  action: string
+): ReadonlyArray<SentRequest> => {
   const found: Array<{ -readonly [Field in keyof SentRequest]: SentRequest[Field] }> = []
   const waiting = new Map<string, (typeof found)[number]>()
   for (const frame of frames) {
@@ -144,7 +155,7 @@ export const requests = (frames: ReadonlyArray<Frame>, channel: string, action: 
       const call = waiting.get(keyOf(frame.channel, raw["request_id"]))
       const reply = call === undefined ? undefined : Envelope.readReply(raw)
       if (call !== undefined && reply?.final) call.reply ??= reply
-    } else if (Channels.leadsTo(frame.channel, channel) && request.action === action) {
+    } else if ((frame.channel === queue || Channels.leadsTo(frame.channel, channel)) && request.action === action) {
       const before = request.route > 1 ? waiting.get(keyOf(request.replyTo ?? "", request.requestId)) : undefined
       if (before !== undefined) {
         // The same once more, as nobody had begun it.

@@ -1,5 +1,6 @@
 /**
- * Writes PUBLISH and SPUBLISH to the socket of one connection itself, and reads the answers before ioredis does: see {@link RespReader}.
+ * Writes PUBLISH, SPUBLISH and other commands of the hot path to the socket of one connection itself, and reads the answers before ioredis
+ * does: see {@link RespReader}.
  *
  * What is written in one turn of the event loop leaves in one system call at its end, what ioredis writes as well.
  */
@@ -8,7 +9,7 @@ import type { Duplex } from "node:stream"
 import { type Reading, RespReader } from "./RespReader.ts"
 
 /** What the reader of one connection needs to know and finds out. */
-export interface Answers extends Pick<Reading, "isOurs" | "answered" | "message" | "lost"> {
+export interface Answers extends Pick<Reading, "isOurs" | "isNumber" | "answered" | "message" | "lost"> {
   /** A reply goes to ioredis. */
   readonly handedOn: (reply: Buffer) => void
 }
@@ -22,6 +23,8 @@ export interface DirectPublish {
    * turn began to write (`performance.now`).
    */
   readonly publish: (sharded: boolean, channel: string, frame: string, bytes: number) => number
+  /** The same with any command whose reply is to be read here; `bytes` are those of its largest part. */
+  readonly command: (name: string, args: ReadonlyArray<string>, bytes: number) => number
   /** Has to be called before ioredis writes: what was written before leaves before. */
   readonly theirs: () => void
   /** Writes now. */
@@ -105,14 +108,29 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
     process.nextTick(flushLater)
   }
 
+  const begin = () => {
+    if (out !== "") return
+    startedAt = performance.now()
+    isAscii = true
+    flushSoon()
+  }
+
   return {
     canPublish: () => isReading,
-    publish: (sharded, channel, frame, bytes) => {
-      if (out === "") {
-        startedAt = performance.now()
-        isAscii = true
-        flushSoon()
+    command: (name, args, bytes) => {
+      begin()
+      let text = `*${args.length + 1}\r\n$${name.length}\r\n${name}\r\n`
+      for (const arg of args) {
+        const length = Buffer.byteLength(arg)
+        if (length !== arg.length) isAscii = false
+        text += `$${length}\r\n${arg}\r\n`
       }
+      out += text
+      if (bytes > directBytes || out.length > maxOut) writeOut()
+      return startedAt
+    },
+    publish: (sharded, channel, frame, bytes) => {
+      begin()
       if (channel !== lastChannel || sharded !== lastSharded) {
         const length = Buffer.byteLength(channel)
         lastSharded = sharded

@@ -18,6 +18,8 @@ export interface Command {
   readonly heartbeat: boolean
   /** Written past ioredis, which must not see the reply. */
   readonly direct: boolean
+  /** The texts of its reply may be bytes. */
+  readonly asBytes: boolean
   /** A text that its reply has to contain. */
   readonly echo: string | undefined
   /** `expired`: its owner was told that there was no reply in time; the reply may come all the same. */
@@ -64,7 +66,12 @@ export class Outstanding {
     return this.direct > 0 && this.queue[this.unread]?.direct === true
   }
 
-  /** Its command, if there is one: the next reply has been read. */
+  /** Its command, if there is one. */
+  get next(): Command | undefined {
+    return this.queue[this.unread]
+  }
+
+  /** The same, and the next reply has been read. */
   read(): Command | undefined {
     const command = this.queue[this.unread]
     if (command === undefined) return undefined

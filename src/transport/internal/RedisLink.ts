@@ -3,8 +3,8 @@
  *
  * ioredis is trusted with the protocol only. Each attempt gets a client of its own that never reconnects, resends or
  * resubscribes, and no promise of it is awaited: commands stand in a queue of ours until their reply, their deadline or
- * the end of the connection, whichever is first: see {@link Outstanding}. PUBLISH, and messages of channels, pass it by: see
- * {@link DirectPublish}.
+ * the end of the connection, whichever is first: see {@link Outstanding}. PUBLISH, FCALL, XREADGROUP,
+ * and messages of channels, pass it by: see {@link DirectPublish}.
  *
  * All timers here are Node's and not Effect's `Clock`: they guard a real socket, which TestClock cannot move, and they
  * end with the link.
@@ -61,7 +61,7 @@ export interface RedisLink {
   readonly command: (name: string, args: ReadonlyArray<string>, bytes: number, done: Done) => void
   /** The same while the link is up and checked, else refuses at once. */
   readonly commandWhenUp: RedisLink["command"]
-  /** The same, with a reply whose texts are bytes as they came. */
+  /** The same, with a reply whose texts are bytes as they came, or text where they are plain ASCII. */
   readonly bytesWhenUp: RedisLink["command"]
   /** Publishes a frame of so many bytes, by SPUBLISH where `sharded`, while the link is up and checked; else refuses at once. */
   readonly publish: (channel: string, frame: string, bytes: number, done: Sent, sharded?: boolean) => void
@@ -83,6 +83,9 @@ const steadyMillis = 5000
 const strainMillis = 2000
 /** What closing waits for replies. */
 const closeMillis = 1000
+
+/** Commands that need no ioredis: those of the hot path, whose replies have one form, or are read whichever form they have. */
+const readHere: ReadonlySet<string> = new Set(["fcall", "xreadgroup"])
 
 /** Makes a link that is not connected yet. The name is shown by Redis' CLIENT LIST. */
 export const make = (settings: Settings, name: string, owner: Owner): RedisLink => {
@@ -180,12 +183,14 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     const mine = outstanding
     const publisher = DirectPublish.make(connected.stream, {
       isOurs: () => mine.isNextDirect(),
-      answered: (receivers, text) => {
+      isNumber: () => mine.next?.name === "publish" || mine.next?.name === "spublish",
+      answered: (value, text) => {
         const command = mine.read()!
+        const reply = command.asBytes ? value : texts(value)
         const error = text === undefined ? undefined : refused(text)
         // Of those before it ioredis tells a moment later.
-        if (command === mine.oldest) settle(command, error, receivers)
-        else command.answer = { error, reply: receivers }
+        if (command === mine.oldest) settle(command, error, reply)
+        else command.answer = { error, reply }
       },
       handedOn: (reply) => {
         const command = mine.read()
@@ -204,7 +209,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     new TransportError({
       kind: "ProtocolError",
       operation: `read from ${settings.name}`,
-      detail: "the answer to a PUBLISH is none",
+      detail: "what came is no answer to what was asked",
       hint: "",
       sent: "unknown"
     })
@@ -331,20 +336,23 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     ) {
       return done(refusal, undefined)
     }
+    const isDirect = phase === "up" && readHere.has(commandName) && direct?.canPublish() === true
     const command: Command = {
       name: commandName,
       subject: args[0] ?? "",
       bytes,
       at: performance.now(),
       heartbeat,
-      direct: false,
+      direct: isDirect,
+      asBytes,
       echo,
       state: "waiting",
       answer: undefined,
       done
     }
-    direct?.theirs()
     outstanding.add(command)
+    if (isDirect) return direct!.command(commandName, args, bytes)
+    direct?.theirs()
     const answered = (error: Error | null | undefined, reply: unknown) => {
       if (command.state === "settled") return
       // Not from Redis, hence about the connection as a whole.
@@ -373,6 +381,7 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
       at,
       heartbeat: false,
       direct: true,
+      asBytes: false,
       echo: undefined,
       state: "waiting",
       answer: undefined,
@@ -575,6 +584,12 @@ const notConnected = (name: string, why: string) =>
     hint: "It reconnects by itself",
     sent: "no"
   })
+
+// As ioredis would give it.
+const texts = (reply: unknown): unknown => {
+  if (Array.isArray(reply)) return reply.map(texts)
+  return Buffer.isBuffer(reply) ? reply.toString() : reply
+}
 
 // An error as ioredis would make it.
 const refused = (text: string) => Object.assign(new Error(text), { name: "ReplyError" })

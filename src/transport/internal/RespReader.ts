@@ -1,9 +1,10 @@
 /**
- * Reads what comes from Redis between the socket and ioredis: the two frames of the hot path here, everything else there.
+ * Reads what comes from Redis between the socket and ioredis: the frames of the hot path here, everything else there.
  *
- * A reply to PUBLISH is a number, a message of a subscription an array of three. ioredis 6 makes a promise, a dozen objects and some
- * hundred look-ups in weak maps of each; here both are read from the bytes as they lie. What is no such frame is handed on, whole frame by
- * whole frame, so that ioredis never notices. What is no RESP at all is handed on as it came, from there to the end of the connection.
+ * A reply to PUBLISH is a number, a message of a subscription an array of three; replies to other commands of ours may be any value.
+ * ioredis 6 makes a promise, a dozen objects and some hundred look-ups in weak maps of each; here all are read from the bytes as they lie.
+ * What is no such frame is handed on, whole frame by whole frame, so that ioredis never notices. What is no RESP at all is handed on as it
+ * came, from there to the end of the connection.
  *
  * Source: https://redis.io/docs/latest/develop/reference/protocol-spec (RESP2 and RESP3).
  */
@@ -13,15 +14,20 @@ import type { Frame } from "../Transport.ts"
 
 /** What the reader finds out. */
 export interface Reading {
-  /** True while the next reply belongs to a PUBLISH that was not sent by ioredis. */
+  /** True while the next reply belongs to a command that was not sent by ioredis. */
   readonly isOurs: () => boolean
-  /** The answer to one: the receivers, or the text of an error. */
-  readonly answered: (receivers: number, error: string | undefined) => void
+  /** Of one that is ours: whether it has to be a number, as PUBLISH is answered. */
+  readonly isNumber: () => boolean
+  /**
+   * The answer to one, or the text of an error. Texts are such where all that came with them is plain ASCII, else bytes; a map is a list of
+   * keys and values in turn, and nothing is `null`.
+   */
+  readonly answered: (reply: unknown, error: string | undefined) => void
   /** A message of a channel, sharded or not, of so many bytes. Text where it is plain ASCII and has no `LongTexts`. Must not throw. */
   readonly message: ((channel: string, frame: Frame, bytes: number) => void) | undefined
   /** All else, frame by frame, and whether it is a reply: not a push of RESP3, nor what is not understood. */
   readonly other: (bytes: Buffer, isReply: boolean) => void
-  /** From here on nothing is understood, or what should be ours is not what PUBLISH answers. Said once, before it is handed on. */
+  /** From here on nothing is understood, or what should be a number of ours is none. Said once, before it is handed on. */
   readonly lost: () => void
 }
 
@@ -42,6 +48,7 @@ const unknown = -1
 
 const cr = 13
 const lf = 10
+const exclamation = 33
 const minus = 45
 const colon = 58
 const dollar = 36
@@ -134,22 +141,126 @@ export class RespReader {
         }
       }
       const isOurs = isReply && this.reading.isOurs()
-      if (isOurs && type === colon) {
-        const receivers = this.number(bytes, at + 1)
-        if (receivers === unknown) return this.giveUp(bytes, at)
+      if (isOurs && type !== minus && this.reading.isNumber()) {
+        const value = type === colon ? this.number(bytes, at + 1) : unknown
+        if (value === unknown) return this.giveUp(bytes, at)
         if (this.cursor < 0) return this.keep(bytes, at, 1)
         at = this.cursor
-        this.reading.answered(receivers, undefined)
+        this.reading.answered(value, undefined)
         continue
       }
-      if (isOurs && type !== minus) return this.giveUp(bytes, at)
+      if (isOurs && !decided) {
+        decided = true
+        text = isAscii(bytes) ? bytes.toString("latin1") : undefined
+      }
+      // Most have come as a whole. What has not is looked at item by item as it comes, and read when it is there.
+      if (isOurs && this.scanned === 0) {
+        const value = this.value(bytes, text, at, 0)
+        if (this.cursor > 0) {
+          at = this.cursor
+          this.answer(type, value)
+          continue
+        }
+      }
       const end = this.frameEnd(bytes, at)
       if (end === unknown) return this.giveUp(bytes, at)
       if (end > bytes.length) return this.keep(bytes, at, end - bytes.length)
-      if (isOurs) this.reading.answered(0, bytes.toString("utf8", at + 1, end - 2))
-      else this.reading.other(bytes.subarray(at, end), isReply)
+      if (isOurs) {
+        const value = this.value(bytes, text, at, 0)
+        if (this.cursor !== end) return this.giveUp(bytes, at)
+        this.answer(type, value)
+      } else this.reading.other(bytes.subarray(at, end), isReply)
       at = end
     }
+  }
+
+  private answer(type: number, value: unknown) {
+    if (type === minus || type === exclamation) this.reading.answered(undefined, String(value))
+    else this.reading.answered(value, undefined)
+  }
+
+  /** What is written there, whose end becomes `cursor`: less than 0 where it has not come to its end, or cannot be read. */
+  private value(bytes: Buffer, text: string | undefined, at: number, depth: number): unknown {
+    switch (bytes[at]) {
+      case dollar:
+      case exclamation:
+      case 61: {
+        // =
+        const length = this.lengthAt(bytes, at)
+        if (length < 0) return null
+        const start = this.cursor
+        const end = start + length
+        this.cursor = end + 2 <= bytes.length ? end + 2 : -1
+        if (this.cursor < 0) return undefined
+        // A verbatim text says first, in four characters, what it is.
+        const from = bytes[at] === 61 ? Math.min(start + 4, end) : start
+        return text === undefined ? bytes.subarray(from, end) : text.slice(from, end)
+      }
+      case star:
+      case 126: // ~
+      case 37: {
+        // %
+        const length = this.lengthAt(bytes, at)
+        if (length < 0) return null
+        if (depth >= maxDepth) {
+          this.cursor = -1
+          return undefined
+        }
+        const count = bytes[at] === 37 ? length * 2 : length
+        const items: Array<unknown> = []
+        for (let i = 0; i < count; i++) {
+          items.push(this.value(bytes, text, this.cursor, depth + 1))
+          if (this.cursor < 0) return undefined
+        }
+        return items
+      }
+      case colon: {
+        const value = this.number(bytes, at + 1)
+        // What is negative, or long.
+        return value === unknown ? this.line(bytes, at) : value
+      }
+      case 43: // +
+      case minus:
+      case 95: // _
+      case 35: // #
+      case 44: // ,
+      case 40: // (
+        return this.line(bytes, at)
+      default:
+        this.cursor = -1
+        return undefined
+    }
+  }
+
+  /** The same of what is one line. */
+  private line(bytes: Buffer, at: number): unknown {
+    const end = bytes.indexOf("\r\n", at, "latin1")
+    this.cursor = end < 0 ? -1 : end + 2
+    const word = bytes.toString("utf8", at + 1, end < 0 ? at + 1 : end)
+    switch (bytes[at]) {
+      case 95:
+        return null
+      case 35:
+        return word === "t"
+      case 44:
+        return /inf$/.test(word) ? Number(word.replace("inf", "Infinity")) : Number(word)
+      case colon:
+        if (!/^-?\d+$/.test(word)) this.cursor = -1
+        return Number(word)
+      default:
+        return word
+    }
+  }
+
+  /** A length, behind which `cursor` is set as `number` does; -1 for RESP2's nothing, and for what cannot be read. */
+  private lengthAt(bytes: Buffer, at: number): number {
+    if (bytes[at + 1] !== minus) {
+      const length = this.number(bytes, at + 1)
+      if (length === unknown) this.cursor = -1
+      return this.cursor < 0 ? unknown : length
+    }
+    this.cursor = at + 5 <= bytes.length && bytes[at + 2] === 49 && bytes[at + 3] === cr ? at + 5 : -1
+    return unknown
   }
 
   private beginBody(bytes: Buffer, start: number) {
@@ -275,7 +386,7 @@ export class RespReader {
       case 40: // (
         return line + 2
       case dollar:
-      case 33: // !
+      case exclamation:
       case 61: // =
         {
           const length = this.count(bytes, at + 1, line)

@@ -6,7 +6,7 @@
  *
  * The keys of a queue begin with its name, `<prefix>{<service>}`, whose braces keep them in one slot of a cluster:
  * - `.requests`: the stream; fields `id`, `frame`, and where they say something `n` (deliveries before), `at` (when it was appended), `key`
- * - `.id:<id>`: `w` while the message waits, `r` and the result afterwards, for a window of time
+ * - `.id:<id>`: `w` while the message waits, its result afterwards, for a window of time
  * - `.delayed`: what is due later, by its time; `.held`: the messages of these, by number; `.number`: the last number
  * - `.lanes`: by key, where its first message is; `.lane:<key>`: those behind it; `.laned`: how many these are in all
  * - `.dead`: the stream of dead letters
@@ -92,13 +92,14 @@ local function lengthOf(base)
     + tonumber(redis.call('GET', base .. '.laned') or '0')
 end
 
-local function keep(base, id, result, millis)
-  if id == '' then return end
-  if tonumber(millis) > 0 then
-    redis.call('SET', base .. '.id:' .. id, 'r' .. result, 'PX', millis)
-  else
-    redis.call('DEL', base .. '.id:' .. id)
-  end
+local function keep(known, result, millis, keeps)
+  if keeps then return redis.pcall('SET', known, result, 'PX', millis) end
+  return redis.pcall('DEL', known)
+end
+
+-- The reply, if it is an error.
+local function failure(reply)
+  if type(reply) == 'table' and reply.err then return reply end
 end
 
 -- Nothing if it was ended before.
@@ -118,34 +119,35 @@ local function said(thrown)
 end
 
 local function place(base, id, frame, key, millis)
-  -- What nearly all are.
-  if millis == 0 and key == '' then
-    redis.call('XADD', base .. '.requests', '*', 'id', id, 'frame', frame)
-    return
-  end
   local m = { id = id, frame = frame, n = '0', at = '', key = key }
   if millis > 0 then delay(base, m, millis, false) else enter(base, m) end
 end
 
--- most, then of each: id, frame, key, delay. 0: all are kept now. Else of each: 'a' that it is, 'f' that there was no room, 'e' and the
--- error, or what is known of its id already.
+-- most, whether all are plain, then of each: id, frame, and where not all are plain: key, delay. Plain ones have neither of these. 0: all are
+-- kept now. Else of each: 'a' that it is, 'f' that there was no room, 'w' that it was before, 'r' and the result that there is already, 'e' and the error.
 local function append(keys, args)
-  local base, most = baseOf(keys), tonumber(args[1])
-  local length, told = 0, nil
+  local call, stream, base, most = redis.call, keys[1], baseOf(keys), tonumber(args[1])
+  local isPlain, ids, length, told = args[2] == '1', base .. '.id:', 0, nil
+  local width = isPlain and 2 or 4
   if most > 0 then length = lengthOf(base) end
-  for i = 2, #args, 4 do
-    local id, millis = args[i], tonumber(args[i + 3])
-    local known = base .. '.id:' .. id
-    local open, outcome = '${openMillis}', nil
+  for i = 3, #args, width do
+    local id, frame, millis = args[i], args[i + 1], isPlain and 0 or tonumber(args[i + 3])
+    local known, open, outcome = ids .. id, '${openMillis}', nil
     if millis > 0 then open = whole(millis + ${openMillis}) end
-    if not redis.call('SET', known, 'w', 'NX', 'PX', open) then
+    if not call('SET', known, 'w', 'NX', 'PX', open) then
       outcome = redis.pcall('GET', known)
-      if type(outcome) ~= 'string' then outcome = said(outcome) end
+      if type(outcome) ~= 'string' then outcome = said(outcome) elseif outcome ~= 'w' then outcome = 'r' .. outcome end
     elseif most > 0 and length >= most then
-      redis.call('DEL', known)
+      call('DEL', known)
       outcome = 'f'
     else
-      local kept, thrown = pcall(place, base, id, args[i + 1], args[i + 2], millis)
+      local kept, thrown
+      if isPlain then
+        thrown = redis.pcall('XADD', stream, '*', 'id', id, 'frame', frame)
+        kept = type(thrown) ~= 'table'
+      else
+        kept, thrown = pcall(place, base, id, frame, args[i + 2], millis)
+      end
       if kept then
         length = length + 1
       else
@@ -157,9 +159,9 @@ local function append(keys, args)
     if outcome then
       if not told then
         told = {}
-        for n = 1, (#args - 1) / 4 do told[n] = 'a' end
+        for n = 1, (#args - 2) / width do told[n] = 'a' end
       end
-      told[(i + 2) / 4] = outcome
+      told[(i - 3) / width + 1] = outcome
     end
   end
   return told or 0
@@ -209,34 +211,60 @@ local function unsubscribe(keys, args)
   return 1
 end
 
-local function conclude(base, id, key, window, replyTo, frame)
-  keep(base, id, frame, window)
-  pass(base, key)
-  if replyTo ~= '' then redis.call('PUBLISH', replyTo, frame) end
+-- Calls visit with the number of each message, where its words begin, how many these are, and where its caller listens.
+local function each(args, visit)
+  local i, n = 3, 0
+  while i <= #args do
+    local width = tonumber(args[i + 1])
+    local last = i + 2 + args[i + 2] * width
+    for at = i + 3, last, width do
+      n = n + 1
+      visit(n, at, width, args[i])
+    end
+    i = last + 1
+  end
 end
 
--- group, window, then of each: entry, id, key, replyTo, frame. 0: all are settled now. Else of each: 's' that it is, 'l' that it was
--- ended before, 'e' and the error.
+-- What becomes of each where some were ended before. None is to be acknowledged any more, so that the messages have to say it: who ends one
+-- deletes it. What somebody else has deleted still waits.
+local function found(base, entries, ids)
+  local told = {}
+  for n, entry in ipairs(entries) do
+    told[n] = 's'
+    if redis.call('XDEL', base .. '.requests', entry) == 0
+      and (ids[n] == '' or redis.pcall('GET', base .. '.id:' .. ids[n]) ~= 'w') then told[n] = 'l' end
+  end
+  return told
+end
+
+-- group, window, then of each caller: where it listens, how many words a message has, how many messages, and of each of these: entry, id, frame,
+-- and where there are four words, key. 0: all are settled now. Else of each: 's' that it is, 'l' that it was ended before, 'e' and the error.
 local function settle(keys, args)
-  local base, group, window = baseOf(keys), args[1], args[2]
-  local open, told = {}, nil
-  local function tell(i, outcome)
-    if not told then
-      told = {}
-      for n = 1, (#args - 2) / 5 do told[n] = 's' end
+  local base, window = baseOf(keys), args[2]
+  local known, keeps, entries, ids, told = base .. '.id:', tonumber(window) > 0, {}, {}, nil
+  each(args, function(n, at) entries[n], ids[n] = args[at], args[at + 1] end)
+  if redis.call('XACK', keys[1], args[1], unpack(entries)) == #entries then
+    redis.call('XDEL', keys[1], unpack(entries))
+  else
+    told = found(base, entries, ids)
+  end
+  each(args, function(n, at, width, replyTo)
+    if told and told[n] == 'l' then return end
+    local frame, thrown = args[at + 2], nil
+    if ids[n] ~= '' then thrown = failure(keep(known .. ids[n], frame, window, keeps)) end
+    if width == 4 and args[at + 3] ~= '' then
+      local passed, why = pcall(pass, base, args[at + 3])
+      if not passed then thrown = thrown or why end
     end
-    told[(i + 2) / 5] = outcome
-  end
-  for i = 3, #args, 5 do
-    if redis.call('XACK', keys[1], group, args[i]) == 1 then open[#open + 1] = args[i] else tell(i, 'l') end
-  end
-  if #open > 0 then redis.call('XDEL', keys[1], unpack(open)) end
-  for i = 3, #args, 5 do
-    if not told or told[(i + 2) / 5] ~= 'l' then
-      local ended, thrown = pcall(conclude, base, args[i + 1], args[i + 2], window, args[i + 3], args[i + 4])
-      if not ended then tell(i, said(thrown)) end
+    if replyTo ~= '' then thrown = failure(redis.pcall('PUBLISH', replyTo, frame)) or thrown end
+    if thrown then
+      if not told then
+        told = {}
+        for one = 1, #entries do told[one] = 's' end
+      end
+      told[n] = said(thrown)
     end
-  end
+  end)
   return told or 0
 end
 
@@ -259,7 +287,7 @@ local function bury(keys, args)
   redis.call('XADD', base .. '.dead', 'MAXLEN', args[4], '*', 'id', m.id, 'frame', m.frame, 'n', args[3], 'at', m.at, 'key', m.key,
     'reason', args[5], 'cause', args[6], 'action', args[7])
   if args[10] == '1' then
-    keep(base, m.id, args[11], args[8])
+    if m.id ~= '' then keep(base .. '.id:' .. m.id, args[11], args[8], tonumber(args[8]) > 0) end
     if args[9] ~= '' then redis.call('PUBLISH', args[9], args[11]) end
   elseif m.id ~= '' then
     redis.call('DEL', base .. '.id:' .. m.id)

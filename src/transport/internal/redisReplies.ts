@@ -1,30 +1,40 @@
-/** Stream entries as Redis replies them, their texts as bytes. What has another form is left out. */
+/** Stream entries as Redis replies them, their texts as bytes or, where these are plain ASCII, text. What has another form is left out. */
+
 import type { DeadLetter, Entry } from "../Durable.ts"
+import type { Frame } from "../Transport.ts"
 
-/** One entry of a reply: its fields by name. */
-const fieldsOf = (list: unknown): Map<string, Buffer> => {
-  const fields = new Map<string, Buffer>()
-  if (!Array.isArray(list)) return fields
-  for (let i = 0; i + 1 < list.length; i += 2) fields.set(textOf(list[i]), bytesOf(list[i + 1]))
-  return fields
-}
-
-const bytesOf = (value: unknown): Buffer => (Buffer.isBuffer(value) ? value : Buffer.from(String(value ?? "")))
-const textOf = (value: unknown): string => (Buffer.isBuffer(value) ? value.toString() : String(value ?? ""))
-const none = Buffer.alloc(0)
+const frameOf = (value: unknown): Frame => (Buffer.isBuffer(value) ? value : textOf(value))
+const textOf = (value: unknown): string =>
+  typeof value === "string" ? value : Buffer.isBuffer(value) ? value.toString() : String(value ?? "")
 
 const entryOf = (name: unknown, list: unknown, count: number): Entry => {
   const entry = textOf(name)
-  const fields = fieldsOf(list)
-  const text = (field: string) => fields.get(field)?.toString() ?? ""
-  return {
-    entry,
-    id: text("id"),
-    frame: fields.get("frame") ?? none,
-    key: text("key"),
-    deliveries: whole(text("n")) + count,
-    at: whole(text("at")) || whole(entry.slice(0, entry.indexOf("-")))
+  let id = ""
+  let frame: Frame = ""
+  let key = ""
+  let before = 0
+  let at = 0
+  const fields = Array.isArray(list) ? list : []
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const value: unknown = fields[i + 1]
+    switch (textOf(fields[i])) {
+      case "id":
+        id = textOf(value)
+        break
+      case "frame":
+        frame = frameOf(value)
+        break
+      case "key":
+        key = textOf(value)
+        break
+      case "n":
+        before = whole(textOf(value))
+        break
+      case "at":
+        at = whole(textOf(value))
+    }
   }
+  return { entry, id, frame, key, deliveries: before + count, at: at || whole(entry.slice(0, entry.indexOf("-"))) }
 }
 
 const whole = (text: string) => {
@@ -35,11 +45,15 @@ const whole = (text: string) => {
 /** Of XREADGROUP: delivered for the first time under its name. */
 export const read = (reply: unknown): ReadonlyArray<Entry> => {
   const entries: Array<Entry> = []
-  for (const stream of Array.isArray(reply) ? reply : []) {
-    for (const entry of Array.isArray(stream) && Array.isArray(stream[1]) ? stream[1] : []) {
+  const add = (list: unknown) => {
+    for (const entry of Array.isArray(list) ? list : []) {
       if (Array.isArray(entry)) entries.push(entryOf(entry[0], entry[1], 1))
     }
   }
+  // A list of streams with their entries; in RESP3 a map, whose keys and values come in turn.
+  const streams: ReadonlyArray<unknown> = Array.isArray(reply) ? reply : []
+  if (Array.isArray(streams[0])) for (const stream of streams) add(Array.isArray(stream) ? stream[1] : undefined)
+  else for (let i = 1; i < streams.length; i += 2) add(streams[i])
   return entries
 }
 
@@ -56,13 +70,14 @@ export const deliveries = (reply: unknown): { readonly entries: ReadonlyArray<En
 export const letters = (reply: unknown): ReadonlyArray<DeadLetter> =>
   (Array.isArray(reply) ? reply : []).map(([name, list]) => {
     const letter = textOf(name)
-    const fields = fieldsOf(list)
-    const text = (field: string) => fields.get(field)?.toString() ?? ""
+    const fields = new Map<string, unknown>()
+    if (Array.isArray(list)) for (let i = 0; i + 1 < list.length; i += 2) fields.set(textOf(list[i]), list[i + 1])
+    const text = (field: string) => textOf(fields.get(field))
     return {
       letter,
       id: text("id"),
       key: text("key"),
-      frame: fields.get("frame") ?? none,
+      frame: frameOf(fields.get("frame")),
       deliveries: whole(text("n")),
       reason: text("reason"),
       cause: text("cause"),
