@@ -43,7 +43,7 @@ export const rings: Record<string, Ring> = {
       "test/durable/{calls,topics,laws}.test.ts",
       "test/hostile/*.test.ts",
       "test/simulation/durable.test.ts",
-      "test/topics/*.test.ts"
+      "test/topics/!(packed).test.ts"
     ],
     without: [
       ...storms,

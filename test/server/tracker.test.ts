@@ -168,6 +168,17 @@ describe("a tracker of numbers", () => {
     assert.deepStrictEqual(news(), ["missed 7-7", "orders 8"])
   })
 
+  it("waits no longer for it where more comes meanwhile", () => {
+    const { hear, news, pass } = setUp({ ordered: false })
+    hear([1, 3])
+    pass(300)
+    hear(4)
+    pass(199)
+    assert.deepStrictEqual(news(), ["orders 1"])
+    pass(1)
+    assert.deepStrictEqual(news(), ["missed 2-2", "orders 3", "orders 4"])
+  })
+
   it("counts from the first that it hears of a publisher that it does not know, when its first word is over", () => {
     const { asked, hear, news, pass } = setUp()
     hear([7, 8, 10])
