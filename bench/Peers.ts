@@ -44,6 +44,7 @@ const others: ReadonlyArray<Entry> = [
   entry("floor-auto", "ioredis, auto-pipelining", "floor", "auto"),
   entry("floor-corked", "ioredis, corked", "floor", "corked"),
   entry("floor-packed", "ioredis, packed", "floor", "packed"),
+  entry("floor-msgpack", "ioredis, MessagePack", "floor", "msgpack"),
   entry("floor-streams", "Redis Streams by hand", "streams"),
   entry("moleculer", "Moleculer", "moleculer", "checked"),
   entry("moleculer-unchecked", "Moleculer, unchecked", "moleculer", "unchecked"),

@@ -12,7 +12,7 @@ export const row: Lab.Row = {
   title: "Large payloads",
   about:
     "MiB per second of text that goes to the service and comes back, counted once: 64 KiB with 8 calls in flight, 1 MiB with 4. Every answer is compared with what was sent. Limits of the message size are raised to 16 MiB where there are any.",
-  peers: ["floor", "moleculer", "nest", "effect-rpc-jit", "nats", "fiberbus"],
+  peers: ["floor", "floor-msgpack", "moleculer", "nest", "effect-rpc-jit", "nats", "fiberbus"],
   metrics: [
     { key: "rate", title: "MiB/s", digits: 1, chief: "more" },
     { key: "p99", title: "p99 µs", digits: 0 },

@@ -4,6 +4,7 @@
  * Total: a frame becomes a {@link JsonObject} or a {@link Malformed}, whatever it holds; nothing throws.
  */
 import { Buffer, isUtf8 } from "node:buffer"
+import * as LongTexts from "./LongTexts.ts"
 
 /** A parsed JSON object. Its keys are data: read it only by own names, never merge it into something else. */
 export interface JsonObject {
@@ -11,7 +12,7 @@ export interface JsonObject {
 }
 
 /** Why a frame was not read. */
-export type MalformedReason = "TooLarge" | "NotUtf8" | "TooDeep" | "NotJson" | "NotAnObject" | "TooMany"
+export type MalformedReason = "TooLarge" | "NotUtf8" | "TooDeep" | "NotJson" | "NotAnObject" | "TooMany" | "BadTexts"
 
 /** A frame that is no message. There is one value per reason. */
 export class Malformed {
@@ -27,6 +28,7 @@ const tooDeep = new Malformed("TooDeep")
 const notJson = new Malformed("NotJson")
 const tooMany = new Malformed("TooMany")
 const notAnObject = new Malformed("NotAnObject")
+const badTexts = new Malformed("BadTexts")
 
 /**
  * Deepest nesting of arrays and objects that is read.
@@ -47,11 +49,12 @@ export const isLarger = (text: string, maxBytes: number): boolean =>
   text.length > maxBytes || (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes)
 
 /**
- * Reads a frame.
+ * Reads a frame, also one with `LongTexts` behind its JSON.
  *
  * Bare `NaN`, `Infinity` and `-Infinity`, which Python peers write, become the numbers they name.
  */
 export const parse = (frame: string | Uint8Array, maxBytes: number): JsonObject | Malformed => {
+  if (LongTexts.isOne(frame)) return parseLongTexts(frame, maxBytes)
   const text = textOf(frame, maxBytes)
   if (typeof text !== "string") return text
   const value = parseText(text)
@@ -67,6 +70,7 @@ export const parseEach = (
   maxBytes: number,
   maxCount: number
 ): JsonObject | Malformed | ReadonlyArray<JsonObject | Malformed> => {
+  if (LongTexts.isOne(frame)) return parseLongTexts(frame, maxBytes)
   const text = textOf(frame, maxBytes)
   if (typeof text !== "string") return text
   const value = parseAny(text)
@@ -77,6 +81,19 @@ export const parseEach = (
   for (let i = 0; i < value.length; i++) value[i] = isTooDeepFor(text, value[i]) ? tooDeep : asObject(value[i])
   return value
 }
+
+const parseLongTexts = (frame: string | Uint8Array, maxBytes: number): JsonObject | Malformed => {
+  if (typeof frame === "string" ? isLarger(frame, maxBytes) : frame.byteLength > maxBytes) return tooLarge
+  const parts = LongTexts.split(frame)
+  if (typeof parts === "string") return problems[parts]
+  const head = parseAny(parts.head)
+  if (head instanceof Malformed) return head
+  const envelope = LongTexts.place(head, parts.tail)
+  if (typeof envelope === "string") return problems[envelope]
+  return isTooDeepFor(parts.head, envelope) ? tooDeep : envelope
+}
+
+const problems: Record<LongTexts.Problem, Malformed> = { NotUtf8: notUtf8, TooMany: tooMany, BadTexts: badTexts }
 
 const textOf = (frame: string | Uint8Array, maxBytes: number): string | Malformed => {
   if (typeof frame === "string") return isLarger(frame, maxBytes) ? tooLarge : frame

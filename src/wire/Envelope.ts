@@ -7,6 +7,7 @@
 
 import type { JsonObject } from "./Codec.ts"
 import * as Codec from "./Codec.ts"
+import * as LongTexts from "./LongTexts.ts"
 import * as Pack from "./Pack.ts"
 
 /** Longest request id that is echoed, in characters of its JSON text. */
@@ -34,6 +35,8 @@ export interface Extension {
   readonly id?: string | undefined
   /** How many answers the caller takes in one frame (see `wire/Pack`). */
   readonly packs?: number | undefined
+  /** In which version the caller takes long texts behind the JSON (see `wire/LongTexts`). */
+  readonly texts?: number | undefined
 }
 
 /** A request, or a one-way message to a service. */
@@ -62,6 +65,8 @@ export interface Request {
   readonly oneWayId: string | undefined
   /** Whether its answers may share frames with others. */
   readonly packs: boolean
+  /** Whether its answers may have long texts behind their JSON. */
+  readonly texts: boolean
   /** The whole message. */
   readonly raw: JsonObject
 }
@@ -102,6 +107,7 @@ class Unaddressed implements Request {
   readonly credit = undefined
   readonly answers = false
   readonly packs = false
+  readonly texts = false
   readonly route = 1
   readonly oneWayId = undefined
   readonly raw: JsonObject
@@ -123,7 +129,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
   const requestId = raw["request_id"] ?? null
   if (!isShortId(requestId)) return "IdTooLong"
   const address = typeof replyTo === "string" && replyTo !== "" ? replyTo : undefined
-  const { answers, attempt, credit, headers, id, packs, route, timeout_ms, traceparent } = extensionOf(raw)
+  const { answers, attempt, credit, headers, id, packs, route, texts, timeout_ms, traceparent } = extensionOf(raw)
   const timeoutMillis = isTime(timeout_ms) ? timeout_ms : undefined
   return {
     action,
@@ -140,6 +146,7 @@ const readAddressed = (action: string, raw: JsonObject): Request | RequestProble
     route: isPositive(route) ? route : 1,
     oneWayId: typeof id === "string" && id.length <= maxIdLength ? id : undefined,
     packs: Pack.isTaken(packs),
+    texts: LongTexts.isTaken(texts),
     raw
   }
 }
@@ -229,18 +236,19 @@ export const writeRequest = (
   return id === undefined ? named + end : `${named},"request_id":"${id}"${end}`
 }
 
-/** The same for a call that says no more than most do: how long it waits, and how many answers it takes in one frame. */
+/** The same for a call that says no more than most do: how long it waits, and in which frames it takes answers. */
 export const writeCall = (
   head: string,
   id: string,
   payload: unknown,
   timeoutMillis: number,
-  packs: number | undefined
+  packs: number | undefined,
+  texts?: number
 ): string =>
   isBulky(payload)
-    ? writeRequest(head, id, payload, { v: 1, timeout_ms: timeoutMillis, packs })
+    ? writeRequest(head, id, payload, { v: 1, timeout_ms: timeoutMillis, packs, texts })
     : // Each piece of the text is an object of its own until it is sent: few are better than many.
-      leadOf(head) + jsonOf(payload) + beforeId + id + usualEndOf(timeoutMillis, packs)
+      leadOf(head) + jsonOf(payload) + beforeId + id + usualEndOf(timeoutMillis, packs, texts)
 
 const beforeId = ',"request_id":"'
 
@@ -263,13 +271,15 @@ const leadOf = (head: string) => {
 
 let usualTimeout: number | undefined
 let usualPacks: number | undefined
+let usualTexts: number | undefined
 let usualEnd = ""
 
-const usualEndOf = (timeoutMillis: number, packs: number | undefined) => {
-  if (timeoutMillis !== usualTimeout || packs !== usualPacks) {
+const usualEndOf = (timeoutMillis: number, packs: number | undefined, texts: number | undefined) => {
+  if (timeoutMillis !== usualTimeout || packs !== usualPacks || texts !== usualTexts) {
     usualTimeout = timeoutMillis
     usualPacks = packs
-    usualEnd = `","fiberbus":{"v":1,"timeout_ms":${timeoutMillis}${packs === undefined ? "" : `,"packs":${packs}`}}}`
+    usualTexts = texts
+    usualEnd = `","fiberbus":${JSON.stringify({ v: 1, timeout_ms: timeoutMillis, packs, texts })}}`
   }
   return usualEnd
 }

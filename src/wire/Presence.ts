@@ -15,6 +15,8 @@ export interface Here {
   readonly actions: ReadonlyArray<string> | undefined
   /** The most messages that it takes in one frame; nothing where it takes one. */
   readonly pack?: number | undefined
+  /** The version in which it takes long texts behind the JSON; nothing where it takes none. */
+  readonly texts?: number | undefined
 }
 
 /** A process takes no more requests, and ends those it has. */
@@ -54,10 +56,16 @@ const isShort = (actions: ReadonlyArray<string>) =>
 export const read = (raw: JsonObject): Presence | undefined => {
   const extension = raw["fiberbus"]
   if (typeof extension !== "object" || extension === null || raw["status"] !== undefined) return undefined
-  const { actions, gone, here, pack, probe, up, v, who } = extension as Record<string, unknown>
+  const { actions, gone, here, pack, probe, texts, up, v, who } = extension as Record<string, unknown>
   if (v !== 1) return undefined
   if (isInstance(here)) {
-    return { _tag: "Here", by: here, actions: readActions(actions), pack: isCount(pack) && pack > 1 ? pack : undefined }
+    return {
+      _tag: "Here",
+      by: here,
+      actions: readActions(actions),
+      pack: isCount(pack) && pack > 1 ? pack : undefined,
+      texts: isCount(texts) && texts > 0 ? texts : undefined
+    }
   }
   if (isInstance(gone)) return { _tag: "Gone", by: gone }
   if (isInstance(up)) return { _tag: "Up", by: up }
@@ -78,9 +86,9 @@ const readActions = (value: unknown): ReadonlyArray<string> | undefined =>
 export const write = (presence: Presence): string => {
   switch (presence._tag) {
     case "Here": {
-      const { actions, by, pack } = presence
+      const { actions, by, pack, texts } = presence
       const named = actions !== undefined && isShort(actions) ? actions : undefined
-      return JSON.stringify({ fiberbus: { v: 1, here: by, actions: named, pack } })
+      return JSON.stringify({ fiberbus: { v: 1, here: by, actions: named, pack, texts } })
     }
     case "Gone":
       return JSON.stringify({ fiberbus: { v: 1, gone: presence.by } })

@@ -622,14 +622,15 @@ describe("frames of ours", () => {
       const inbox = "caller:<uuid>"
       const head = (action: string) => `{"action":"${action}","service":"golden","reply_to":"${inbox}"`
       const id = (n: number) => `"request_id":"<random>-${n}"`
-      const extension = '"fiberbus":{"v":1,"timeout_ms":5000}'
+      const extension = '"fiberbus":{"v":1,"timeout_ms":5000,"texts":1}'
+      const withHeaders = '"fiberbus":{"v":1,"timeout_ms":5000,"headers":{"trace":"t-1"},"texts":1}'
       const text = '{"a":1,"t":"é 🚀 \\" \\\\ \\n \\u0000 \u2028 \\ud83d"}'
       const answer = (status: string, payload: string, n: number, final = true): readonly [string, string] => [
         inbox,
         `{"status":"${status}","payload":${payload},${id(n)},"final":${final}}`
       ]
       assert.deepStrictEqual(yield* recorded, [
-        ["golden", `${head("ask")},"payload":${text},${id(1)},${extension.slice(0, -1)},"headers":{"trace":"t-1"}}}`],
+        ["golden", `${head("ask")},"payload":${text},${id(1)},${withHeaders}}`],
         answer("success", '{"step":1}', 1, false),
         answer("success", text, 1),
         ["golden", `${head("ask")},"payload":"\\"hello\\"",${id(2)},${extension}}`],

@@ -220,7 +220,7 @@ describe("a process that serves", () => {
         const { link, said } = yield* setUp
         assert.lengthOf(said, 1)
         const [{ here }] = said
-        assert.deepStrictEqual(said[0], { v: 1, here, actions: ["do", "hold"] })
+        assert.deepStrictEqual(said[0], { v: 1, here, actions: ["do", "hold"], texts: 1 })
         yield* TestClock.adjust("1 minute")
         yield* Scripted.turns()
         assert.isTrue(said.length >= 27 && said.length <= 35, `${said.length}`)

@@ -12,10 +12,13 @@ const by = "0b5c1f2e-77a1"
 /** As docs/wire.md has them. */
 const golden: ReadonlyArray<readonly [Presence.Presence, string]> = [
   [
-    { _tag: "Here", by, actions: ["get_user", "import_users"], pack: undefined },
+    { _tag: "Here", by, actions: ["get_user", "import_users"], pack: undefined, texts: undefined },
     `{"fiberbus":{"v":1,"here":"${by}","actions":["get_user","import_users"]}}`
   ],
-  [{ _tag: "Here", by, actions: undefined, pack: 64 }, `{"fiberbus":{"v":1,"here":"${by}","pack":64}}`],
+  [
+    { _tag: "Here", by, actions: undefined, pack: 64, texts: 1 },
+    `{"fiberbus":{"v":1,"here":"${by}","pack":64,"texts":1}}`
+  ],
   [{ _tag: "Gone", by }, `{"fiberbus":{"v":1,"gone":"${by}"}}`],
   [{ _tag: "Who" }, '{"fiberbus":{"v":1,"who":true}}'],
   [{ _tag: "Probe", replyTo: "caller:1" }, '{"reply_to":"caller:1","fiberbus":{"v":1,"probe":true}}'],
@@ -41,7 +44,7 @@ describe("Presence", () => {
       assert.strictEqual(Presence.write({ _tag: "Here", by, actions }), `{"fiberbus":{"v":1,"here":"${by}"}}`)
       // Nor are so many kept of one who names them all the same.
       const named = Presence.read({ fiberbus: { v: 1, here: by, actions } })
-      assert.deepStrictEqual(named, { _tag: "Here", by, actions: undefined, pack: undefined })
+      assert.deepStrictEqual(named, { _tag: "Here", by, actions: undefined, pack: undefined, texts: undefined })
     }
   })
 
@@ -52,7 +55,13 @@ describe("Presence", () => {
       Array.from({ length: 128 }, () => "x".repeat(64))
     ]) {
       const frame = Presence.write({ _tag: "Here", by, actions })
-      assert.deepStrictEqual(Presence.read(parse(frame)), { _tag: "Here", by, actions, pack: undefined })
+      assert.deepStrictEqual(Presence.read(parse(frame)), {
+        _tag: "Here",
+        by,
+        actions,
+        pack: undefined,
+        texts: undefined
+      })
     }
     assert.notInclude(
       Presence.write({ _tag: "Here", by, actions: [...Array.from({ length: 128 }, () => "x".repeat(64)), "x"] }),
@@ -70,15 +79,40 @@ describe("Presence", () => {
       "get_user",
       { length: 0 }
     ]) {
-      assert.deepStrictEqual(hereOf({ actions }), { _tag: "Here", by, actions: undefined, pack: undefined })
+      assert.deepStrictEqual(hereOf({ actions }), {
+        _tag: "Here",
+        by,
+        actions: undefined,
+        pack: undefined,
+        texts: undefined
+      })
     }
   })
 
   it("is of a process that takes one message in a frame unless it says how many more", () => {
     for (const pack of [undefined, null, 0, 1, -64, 1.5, "64", [64], true]) {
-      assert.deepStrictEqual(hereOf({ pack }), { _tag: "Here", by, actions: undefined, pack: undefined })
+      assert.deepStrictEqual(hereOf({ pack }), {
+        _tag: "Here",
+        by,
+        actions: undefined,
+        pack: undefined,
+        texts: undefined
+      })
     }
-    assert.deepStrictEqual(hereOf({ pack: 2 }), { _tag: "Here", by, actions: undefined, pack: 2 })
+    assert.deepStrictEqual(hereOf({ pack: 2 }), { _tag: "Here", by, actions: undefined, pack: 2, texts: undefined })
+  })
+
+  it("is of a process that takes no long texts behind the JSON unless it says in which version", () => {
+    for (const texts of [undefined, null, 0, -1, 1.5, "1", [1], true]) {
+      assert.deepStrictEqual(hereOf({ texts }), {
+        _tag: "Here",
+        by,
+        actions: undefined,
+        pack: undefined,
+        texts: undefined
+      })
+    }
+    assert.deepStrictEqual(hereOf({ texts: 2 }), { _tag: "Here", by, actions: undefined, pack: undefined, texts: 2 })
   })
 
   it("is nothing in another version, or where nothing is asked", () => {

@@ -105,11 +105,12 @@ const sending = (method: Method, json: unknown, settings: Settings) =>
   Effect.callback<number, CallError>((resume) => {
     const { choose, inbox, members } = method
     const { instance, key } = settings
-    const frame = write(method, method.headOfSend, undefined, json, { ...settings, id: randomUUID() })
-    if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
+    const named = { ...settings, id: randomUUID() }
     const { capabilities } = inbox.transport
     let route = 1
     const sendTo = (target: Instance | undefined): void => {
+      const frame = write(method, method.headOfSend, undefined, json, named, target)
+      if (typeof frame !== "string") return resume(Effect.fail(failure(method, frame, "no")))
       const sent: Sent = (error, receivers) => {
         if (error !== undefined) return resume(Effect.fail(failure(method, reasonOf(error), error.sent)))
         if (target === undefined || receivers > 0 || capabilities.receivers !== "exact") {

@@ -14,6 +14,7 @@ import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import * as Pack from "../../wire/Pack.ts"
 import * as Presence from "../../wire/Presence.ts"
 import type { Instance } from "./members.ts"
@@ -68,6 +69,8 @@ export interface Inbox {
   readonly channel: string
   /** How many of them may come in one frame; nothing where the transport sends none so. */
   readonly packs: number | undefined
+  /** The version in which they may have long texts behind their JSON; nothing where frames are too small for that. */
+  readonly texts: number | undefined
   /** Enters a call for so many milliseconds and gives it an id if it has none; nothing when the table is full. */
   readonly enter: (pending: Pending, timeoutMillis: number) => TransportError | undefined
   /** True while answers cannot arrive: requests must be held. */
@@ -226,6 +229,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     router: (service) => RcMap.get(shared, `${transport.prefix}\n${service}`),
     channel,
     packs: transport.capabilities.packs && maxFrameBytes >= Pack.maxBytes ? Pack.maxCount : undefined,
+    texts: maxFrameBytes >= Pack.maxBytes ? LongTexts.version : undefined,
     size: () => pending.size,
     now: wheel.now,
     leave,

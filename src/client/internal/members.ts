@@ -27,6 +27,8 @@ export class Instance {
   isLookedFor = false
   /** The most messages it takes in one frame; nothing where it takes one. */
   pack: number | undefined = undefined
+  /** It takes long texts behind the JSON. */
+  texts = false
   private actions: ReadonlySet<string> | undefined = undefined
   private said: ReadonlyArray<string> | undefined = undefined
 

@@ -7,10 +7,12 @@ import type { Sent, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import * as Pack from "../../wire/Pack.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import type { CallError, CallErrorReason } from "../CallError.ts"
+import type { Instance } from "./members.ts"
 import { failure, type Method, type Settings } from "./method.ts"
 import * as Observed from "./observed.ts"
 import type { Call } from "./waiting.ts"
@@ -99,9 +101,9 @@ export const transmit = (call: Call, timeoutMillis: number) => {
   const said = call.settings!
   const settings =
     call.route === 1 && said.timeoutMillis === timeoutMillis ? said : { ...said, timeoutMillis, route: call.route }
-  const frame = write(method, method.headOfCall, call, json, settings)
+  const target = call.choose()
+  const frame = write(method, method.headOfCall, call, json, settings, target)
   if (typeof frame === "string") {
-    const target = call.choose()
     const { route } = call
     const sent: Sent = (error, receivers) => {
       // The answer may have come before, and have sent it elsewhere.
@@ -118,13 +120,14 @@ export const transmit = (call: Call, timeoutMillis: number) => {
 export const channelOf = (method: Method, { instance }: Settings) =>
   instance === undefined ? method.channel : Channels.instance(method.inbox.transport.prefix, method.service, instance)
 
-/** The request's frame, or why it cannot be sent. */
+/** The request's frame as its target takes it, which is nobody where it goes to all; or why it cannot be sent. */
 export const write = (
   method: Method,
   head: string,
   call: Call | undefined,
   json: unknown,
-  settings: Settings
+  settings: Settings,
+  target: Instance | undefined
 ): string | CallErrorReason => {
   const { maxFrameBytes } = method.inbox.transport.capabilities
   // The envelope is one level. Whoever reads it would drop it, and the call would end by its deadline.
@@ -134,10 +137,14 @@ export const write = (
   const id = call?.id
   let frame: string
   try {
+    // Text is JSON inside text: see writeRequest.
+    const lifted = target?.texts && typeof json !== "string" ? LongTexts.lift(json) : undefined
+    const payload = lifted === undefined ? json : lifted.json
+    const { packs, texts } = method.inbox
     frame =
       id !== undefined && isUsual(call!, settings)
-        ? Envelope.writeCall(head, id, json, settings.timeoutMillis, method.inbox.packs)
-        : Envelope.writeRequest(head, id, json, {
+        ? Envelope.writeCall(head, id, payload, settings.timeoutMillis, packs, texts)
+        : Envelope.writeRequest(head, id, payload, {
             v: 1,
             timeout_ms: id === undefined ? undefined : settings.timeoutMillis,
             headers: settings.headers,
@@ -147,8 +154,10 @@ export const write = (
             answers: call?.inquiry === undefined ? undefined : true,
             route: settings.route === 1 ? undefined : settings.route,
             id: call === undefined ? settings.id : undefined,
-            packs: id === undefined ? undefined : method.inbox.packs
+            packs: id === undefined ? undefined : packs,
+            texts: id === undefined ? undefined : texts
           })
+    if (lifted !== undefined) frame = LongTexts.write(frame, lifted)
   } catch {
     return new Reason.InvalidPayload({ path: [], expected: "a value that JSON can carry" })
   }

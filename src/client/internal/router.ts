@@ -13,6 +13,7 @@ import { type Transport, TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Codec from "../../wire/Codec.ts"
 import type * as Discards from "../../wire/Discards.ts"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import * as Presence from "../../wire/Presence.ts"
 import type { Inbox } from "./inbox.ts"
 import { Instance, Members } from "./members.ts"
@@ -135,7 +136,7 @@ export class Router {
     }
   }
 
-  private onHere({ actions, by, pack }: Presence.Here) {
+  private onHere({ actions, by, pack, texts }: Presence.Here) {
     const now = this.wheel.now()
     const present = this.instances.get(by)
     if (present === undefined && this.instances.size >= maxInstances) return
@@ -144,6 +145,7 @@ export class Router {
     if (present === undefined) this.instances.set(by, instance)
     instance.isLeaving = false
     instance.pack = pack
+    instance.texts = LongTexts.isTaken(texts)
     instance.take(actions)
     this.heard(instance, now)
     if (isNews) this.update()

@@ -14,6 +14,7 @@ import * as Codec from "../../wire/Codec.ts"
 import type * as Control from "../../wire/Control.ts"
 import type * as Discards from "../../wire/Discards.ts"
 import * as Envelope from "../../wire/Envelope.ts"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import * as Printable from "../../wire/Printable.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
@@ -434,7 +435,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
     if (encoded._tag === "Failure") return void this.die(encoded.cause, this.misfit(encoded.cause))
     try {
       const { value: json } = encoded
-      if (this.steps === undefined && Envelope.isBulky(json)) this.answerBulky(json)
+      if (this.answerLifted(json)) return
+      if (this.steps === undefined && !this.envelope.texts && Envelope.isBulky(json)) this.answerBulky(json)
       else this.answer("success", stringify(json, this.entry.success))
     } catch (defect) {
       this.die(Cause.die(defect))
@@ -485,6 +487,24 @@ export class Exchange extends TimerWheel.Entry implements Request {
     if (this.answered) return
     this.answered = true
     this.write(status, payload, true, undefined, besides)
+  }
+
+  /** Answers with long texts behind the JSON, where there are any and the caller takes them so. */
+  private answerLifted(json: unknown): boolean {
+    const { requestId, texts } = this.envelope
+    if (!texts || this.steps !== undefined || this.delivery !== undefined) return false
+    const lifted = LongTexts.lift(json)
+    if (lifted === undefined) return false
+    const envelope = Envelope.writeReply(
+      "success",
+      stringify(lifted.json, this.entry.success),
+      requestId,
+      true,
+      this.extension()
+    )
+    this.answered = true
+    this.post(LongTexts.write(envelope, lifted), true, undefined)
+    return true
   }
 
   private answerBulky(json: Codec.JsonObject) {

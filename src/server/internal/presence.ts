@@ -2,6 +2,7 @@
 import type * as Random from "effect/Random"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as Channels from "../../wire/Channels.ts"
+import * as LongTexts from "../../wire/LongTexts.ts"
 import * as Pack from "../../wire/Pack.ts"
 import * as Presence from "../../wire/Presence.ts"
 import type { Link } from "./exchange.ts"
@@ -54,8 +55,14 @@ export class Announcer extends TimerWheel.Entry {
 
   private changed() {
     const { instance, transport } = this.link
-    const pack = transport.capabilities.packs ? Pack.maxCount : undefined
-    this.frame = Presence.write({ _tag: "Here", by: instance, actions: [...this.actions], pack })
+    const { maxFrameBytes, packs } = transport.capabilities
+    this.frame = Presence.write({
+      _tag: "Here",
+      by: instance,
+      actions: [...this.actions],
+      pack: packs ? Pack.maxCount : undefined,
+      texts: maxFrameBytes >= Pack.maxBytes ? LongTexts.version : undefined
+    })
     this.announce()
   }
 

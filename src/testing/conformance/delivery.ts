@@ -16,7 +16,10 @@ const texts = [
   // JSON.stringify escapes half a pair, so this is how one travels.
   JSON.stringify({ half: "\ud83e", other: "\udd7e", pair: "🥾" }),
   "*3\r\n$7\r\nPUBLISH\r\n",
-  "message"
+  "message",
+  // Long texts behind the JSON.
+  `~[{"payload":["",""]},[18,0],[20000,1]]\nline\r\nline 漢字\n\n${"x\n".repeat(10_000)}`,
+  `~[{"payload":""},[30000]]\n${"漢".repeat(10_000)}`
 ]
 
 /** Smallest first. */
