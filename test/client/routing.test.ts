@@ -107,7 +107,7 @@ describe("the processes of a service", () => {
       yield* here("c", { actions: ["other"] })
       yield* call
       assert.deepStrictEqual(names(), ["a", "b"])
-      for (const actions of [["other", "run"], ["run", "other"], ["run"]]) {
+      for (const actions of [["run"], ["other", "run"], ["run", "other"], ["run"]]) {
         yield* here("c", { actions })
         yield* call
         assert.deepStrictEqual(names(), ["a", "b", "c"])
@@ -204,7 +204,7 @@ describe("the processes of a service", () => {
   it.effect("say how many calls of this process they have in hand", () =>
     Effect.gen(function* () {
       const { balance, seen } = chosen()
-      const { answer, call, here } = yield* Replicated.make({ caller: { balance } })
+      const { answer, begin, call, here } = yield* Replicated.make({ caller: { balance } })
       yield* here("a")
       yield* here("b")
       const pending = () => seen.at(-1)!.map(({ pending }) => pending)
@@ -214,6 +214,11 @@ describe("the processes of a service", () => {
       answer(one.request)
       yield* turns()
       assert.deepStrictEqual(pending(), [1, 0])
+      // One that is for it alone is one of them.
+      const named = yield* begin({ instance: "b" })
+      assert.strictEqual(named.to, "b")
+      assert.deepStrictEqual(pending(), [1, 1])
+      yield* Fiber.interrupt(named.fiber)
       yield* Fiber.interrupt(two.fiber)
       assert.deepStrictEqual(pending(), [0, 0])
     })
