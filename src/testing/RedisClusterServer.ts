@@ -290,8 +290,13 @@ export const make = Effect.fnUntraced(function* (
     failover: (master) =>
       Effect.gen(function* () {
         const doing = `fail over from ${master.server.port}`
-        const [replica] = yield* replicasOf(master)
-        if (replica === undefined) return yield* failed(doing, "it has no replica that answers")
+        // On a busy machine one may not answer in time, once.
+        const find = Effect.flatMap(replicasOf(master), ([found]) =>
+          found === undefined ? Effect.fail(failed(doing, "it has no replica that answers")) : Effect.succeed(found)
+        )
+        const replica = yield* Machine.onRealTime(
+          Effect.retry(find, { times: 10, schedule: Schedule.spaced("100 millis") })
+        )
         const had = [...(yield* owners)].find(([, id]) => id === master.id)?.[0]
         if (had === undefined) return yield* failed(doing, "it has no slots")
         // On a busy machine a failover may time out on its own side, which nobody is told.
