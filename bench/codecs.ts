@@ -82,9 +82,7 @@ const ways: ReadonlyArray<Way> = [
     write: (payload) => {
       const lifted = LongTexts.lift(payload)
       if (lifted === undefined) return toSocket(asJson(payload))
-      return toSocket(
-        LongTexts.write(Envelope.writeReply("success", JSON.stringify(lifted.json), id, true), lifted)
-      )
+      return toSocket(LongTexts.write(Envelope.writeReply("success", JSON.stringify(lifted.json), id, true), lifted))
     },
     read
   },
