@@ -24,7 +24,7 @@ const { values: options } = parseArgs({
     rounds: { type: "string", default: "5" },
     calls: { type: "string", default: "300000" },
     "in-flight": { type: "string", default: "100" },
-    only: { type: "string", default: "client,client-floor,server,server-floor" },
+    only: { type: "string", default: "client,client-floor,server,server-floor,listeners" },
     other: { type: "string", multiple: true, default: [] },
     /** Of a child: what it measures, and with whose sources. */
     path: { type: "string" },
@@ -264,6 +264,34 @@ const server = async (sources: Sources): Promise<Work> => {
   })
 }
 
+/** Ten listeners to one topic, whose handlers note the message: the cost is that of one delivery. */
+const listeners = async (sources: Sources): Promise<Work> => {
+  const { bus } = sources
+  const Happened = bus.Topic.make("happened", schemas.payload)
+  const answers = { count: 0 }
+  const { deliver, transport } = open(sources, () => {})
+  const listener = () =>
+    bus.Listener.layer(Happened, ({ tags }) =>
+      Effect.sync(() => {
+        if (tags.length !== 3) throw new Error("heard something else")
+        answers.count++
+      })
+    )
+  const all = Layer.mergeAll(listener(), ...Array.from({ length: 9 }, listener))
+  const packs = Array.from({ length: 200 }, (_, at) =>
+    flat(JSON.stringify(Array.from({ length: maxPack }, (_, index) => Payload.make(at * maxPack + index))))
+  )
+  return new Promise((resolve, reject) => {
+    const ready = Layer.effectDiscard(
+      Effect.sync(() => resolve(bringing(packs, (pack) => deliver("happened", pack), answers)))
+    )
+    const standing = Layer.merge(all, Layer.provide(ready, all))
+    Effect.runPromise(Layer.launch(Layer.provide(standing, Layer.succeed(bus.Transport.Transport, transport)))).catch(
+      reject
+    )
+  })
+}
+
 const serverFloor = async (): Promise<Work> => {
   const answers = { count: 0 }
   const echo = async (payload: Payload.Payload) => payload
@@ -293,6 +321,7 @@ const paths: Record<string, (sources: Sources) => Promise<Work>> = {
   client,
   "client-floor": clientFloor,
   server,
+  listeners,
   "server-floor": serverFloor
 }
 

@@ -255,7 +255,8 @@ describe("durable work over a cluster under load", () => {
     suspend(
       `loses nothing that a replica had confirmed while a master is ${fate}, and another is promoted`,
       Effect.gen(function* () {
-        const cluster = yield* RedisClusterServer.make({ replicas: 1 })
+        // What is killed comes back with what it had, as it should.
+        const cluster = yield* RedisClusterServer.make({ replicas: 1, args: ["--appendonly", "yes"] })
         const account = yield* Account.make(yield* Account.overCluster(cluster, { replicas: 1 }))
         yield* account.some(20)
         const [master] = yield* cluster.masters
@@ -274,6 +275,63 @@ describe("durable work over a cluster under load", () => {
       })
     )
   }
+})
+
+describe("a master that is away", () => {
+  suspend(
+    "is missed by its own queues only, at the start and later",
+    Effect.gen(function* () {
+      const cluster = yield* RedisClusterServer.make({ args: ["--cluster-require-full-coverage", "no"] })
+      const place = yield* Account.overCluster(cluster, { commandTimeout: "300 millis" })
+      const [away, ...others] = yield* cluster.masters
+      yield* away!.server.kill
+      // Those who are there know.
+      yield* until(
+        Effect.map(
+          Effect.forEach(others, ({ server }) => server.command("CLUSTER", "NODES")),
+          (views) => views.every((view) => / master,fail /.test(String(view)))
+        )
+      )
+      const bus = yield* Layer.build(Layer.fresh(place.bus))
+      const store = Context.get(bus, Durable.Durable)
+      const append = (name: string, id: string) =>
+        Effect.callback<Durable.Appended, Transport.TransportError>((resume) =>
+          store.append(`{${name}}`, { id, frame: "{}", key: "", delayMillis: 0 }, (error, appended) =>
+            resume(error === undefined ? Effect.succeed(appended!) : Effect.fail(error))
+          )
+        )
+      const [gone, ...there] = place.names
+      const consuming = (name: string) =>
+        store.consume({
+          queue: `{${name}}`,
+          group: "g",
+          consumer: "c",
+          idleMillis: 60_000,
+          windowMillis: 60_000,
+          maxDeadLetters: 1
+        })
+      for (const name of there) {
+        assert.strictEqual((yield* append(name, "1"))._tag, "Added")
+        const consumer = yield* consuming(name)
+        assert.lengthOf(yield* consumer.read(1), 1)
+      }
+      const error = yield* Effect.flip(append(gone!, "1"))
+      assert.strictEqual(error.sent, "no")
+      assert.include(["Unreachable", "ConnectionLost"], error.kind)
+      const unread = yield* Effect.flip(consuming(gone!))
+      assert.include(["Unreachable", "ConnectionLost"], unread.kind)
+      yield* away!.server.start
+      yield* cluster.ready
+      yield* Effect.retry(append(gone!, "1"), Schedule.spaced("20 millis"))
+      const consumer = yield* consuming(gone!)
+      yield* until(
+        Effect.map(
+          Effect.orElseSucceed(consumer.read(1), () => []),
+          ({ length }) => length > 0
+        )
+      )
+    })
+  )
 })
 
 describe("a message that replicas must have", () => {

@@ -78,8 +78,8 @@ const setUp = Effect.fnUntraced(function* (given: Given, options: Options = {}, 
   })
   const idle = () => Effect.void
   const scope = yield* Scope.make()
-  const build = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
-    Layer.buildWithScope(Layer.provide(layer, Layer.succeed(Transport.Transport, transport)), scope).pipe(
+  const build = <A, E, R>(layer: Layer.Layer<A, E, R>, into: Scope.Scope = scope) =>
+    Layer.buildWithScope(Layer.provide(layer, Layer.succeed(Transport.Transport, transport)), into).pipe(
       Effect.provideService(Metric.MetricRegistry, registry),
       Effect.provide(Logger.layer([logger]))
     )
@@ -339,11 +339,25 @@ describe("an answer", () => {
       assert.deepStrictEqual(heard, ["elsewhere"])
       for (const own of ["work", `work.instance:${instance}`, `other.instance:${instance}`]) yield* to(own)
       assert.strictEqual(dropped("ReplyToRefused"), 3)
-      // From now on it listens there.
+      // While it listens there.
       const Elsewhere = Topic.make("elsewhere", Schema.Any as never)
-      yield* build(Listener.layer(Elsewhere, () => Effect.void))
-      yield* ask("do", { reply_to: "elsewhere", request_id: "2" })
-      assert.strictEqual(dropped("ReplyToRefused"), 4)
+      for (const [request_id, pattern] of [
+        ["2", Elsewhere],
+        ["3", Topic.make("else*", Schema.Any as never)]
+      ] as const) {
+        const scope = yield* Scope.make()
+        yield* build(
+          Listener.layer(pattern as typeof Elsewhere, () => Effect.void),
+          scope
+        )
+        const refused = dropped("ReplyToRefused")
+        yield* ask("do", { reply_to: "elsewhere", request_id })
+        assert.strictEqual(dropped("ReplyToRefused"), refused + 1)
+        heard.splice(0)
+        yield* Scope.close(scope, Exit.void)
+        yield* ask("do", { reply_to: "elsewhere", request_id: `${request_id} later` })
+        assert.deepStrictEqual(heard, ["elsewhere"])
+      }
       assert.deepStrictEqual(yield* news, [])
     })
   )

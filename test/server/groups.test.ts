@@ -123,6 +123,16 @@ describe("a message to a group", () => {
     assert.deepStrictEqual(keys(), [[textKey({ n: 1 }, 1), 10_000]])
   })
 
+  it("is told by its text as it came, or as it would be written where it came with others", () => {
+    const { group, keys } = settled()
+    group.hear(Envelope.readBroadcast({ n: 1 }), "orders", '{ "n": 1 }')
+    group.hear(Envelope.readBroadcast({ n: 2 }), "orders", undefined)
+    assert.deepStrictEqual(keys(), [
+      [keyOf(`${digest('{ "n": 1 }')}.1`), 10_000],
+      [textKey({ n: 2 }, 1), 10_000]
+    ])
+  })
+
   it("is counted also while no listener takes any, so that the next one is known", () => {
     const { group, hear, keys, pool } = settled()
     pool.isOpen = false

@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Faults from "../../src/testing/Faults.ts"
 import * as RedisServer from "../../src/testing/RedisServer.ts"
@@ -724,6 +725,41 @@ describe("RedisPubSub on a good link", () => {
           }).pipe(Effect.scoped)
         }
       })
+    )
+
+    it.effect.prop(
+      "gives out frames of any size and text as they were, in order",
+      [
+        Schema.Array(
+          Schema.Tuple([
+            Schema.Literals([0, 1, 100, 8191, 8193, 16_384, 16_385, 50_000]),
+            Schema.Literals(["x", "ü", "\r\n", "€", "𝄞"])
+          ])
+        )
+      ],
+      ([kinds]) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { url } = yield* RedisServer.RedisServer
+            const transport = yield* RedisPubSub.make({ url, maxBytesInFlight: 512 * 1_048_576 })
+            const heard: Array<string> = []
+            const done = yield* Deferred.make<void>()
+            const texts = kinds.map(([length, character], i) => `${i} ${character.repeat(length)}`)
+            for (const name of ["any.size", "jede.größe"]) {
+              yield* transport.subscribe(channel(name), (frame) => {
+                if (heard.push(frame.toString()) === texts.length) Deferred.doneUnsafe(done, Exit.void)
+              })
+            }
+            const outcomes: Array<unknown> = []
+            for (const [i, text] of texts.entries()) {
+              transport.send(i % 3 === 0 ? "jede.größe" : "any.size", text, (error, receivers) =>
+                outcomes.push(error ?? receivers)
+              )
+            }
+            if (texts.length > 0) yield* Deferred.await(done)
+            assert.deepStrictEqual(heard, texts)
+          })
+        )
     )
 
     it.effect("refuses frames above what may be in flight, and goes on when there is room", () =>

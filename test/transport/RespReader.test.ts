@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { vi } from "vitest"
 import { RespReader } from "../../src/transport/internal/RespReader.ts"
 
 const message = (channel: string, payload: string | Buffer, type = ">", kind = "message") => {
@@ -45,6 +46,11 @@ const read = (
     lost: () => seen.push("lost")
   })
   for (const chunk of chunks) reader.read(Buffer.from(chunk))
+  // Whoever was given one may keep it.
+  assert.deepStrictEqual(
+    frames.map((frame) => Buffer.from(frame).toString("base64")),
+    seen.filter((one) => one.startsWith("message ")).map((one) => one.slice(one.lastIndexOf(" ") + 1))
+  )
   return { frames, seen }
 }
 
@@ -62,6 +68,10 @@ const everything = Buffer.concat([
     ">4\r\n$8\r\npmessage\r\n$2\r\nu*\r\n$5\r\nusers\r\n$2\r\nhi\r\n>3\r\n$9\r\nsubscribe\r\n$5\r\nusers\r\n:1\r\n"
   ),
   message("users", "x".repeat(70_000)),
+  message("größe", "ü".repeat(20_000)),
+  message("groß", "y".repeat(16_384), "*"),
+  message("groß", "ö".repeat(8_200)),
+  message("users", "z".repeat(40_000)),
   Buffer.from("*2\r\n$4\r\npong\r\n$0\r\n\r\n")
 ])
 
@@ -100,8 +110,8 @@ describe("RespReader", () => {
     ])
     assert.match(seen[4]!, /^other _\r\n.*ERR x\r\n$/s)
     assert.match(seen[9]!, /^other >4\r\n.*:1\r\n$/s)
-    assert.strictEqual(frames.length, 5)
-    assert.strictEqual(seen.length, 12)
+    assert.strictEqual(frames.length, 9)
+    assert.strictEqual(seen.length, 16)
   })
 
   it.effect.prop(
@@ -116,7 +126,7 @@ describe("RespReader", () => {
   )
 
   it("finds the same byte by byte", () => {
-    const short = everything.subarray(0, everything.length - 71_000)
+    const short = everything.subarray(0, everything.length - 185_000)
     const chunks = Array.from(short, (byte) => Buffer.from([byte]))
     assert.deepStrictEqual(read(chunks, { ours: [2, 3, 4] }).seen, read([short], { ours: [2, 3, 4] }).seen)
   })
@@ -143,6 +153,54 @@ describe("RespReader", () => {
     }
     // Each of its items, and one more for each chunk that ended within one.
     assert.isBelow(looks, items * 3 + reply.length / 100 + 100)
+  })
+
+  it("puts large messages together where the last one was, and not where one was given out as bytes", () => {
+    const allocated = vi.spyOn(Buffer, "allocUnsafeSlow")
+    const messages = [
+      "x".repeat(50_000),
+      "y".repeat(40_000),
+      "ü".repeat(20_000),
+      "z".repeat(50_000),
+      "z".repeat(20_000)
+    ]
+    const chunks = messages.flatMap((text) => {
+      const bytes = message("users", text)
+      return [bytes.subarray(0, 1000), bytes.subarray(1000)]
+    })
+    assert.deepStrictEqual(
+      read(chunks).seen,
+      messages.map((text) => `message users ${base64(text)}`)
+    )
+    // With the end of the line; others are the test's own.
+    assert.deepStrictEqual(
+      allocated.mock.calls.flatMap(([length]) => (length % 10 === 2 ? [length] : [])),
+      [50_002, 50_002]
+    )
+    allocated.mockRestore()
+  })
+
+  it("makes no room for a length that may be a mistake", () => {
+    const allocated = vi.spyOn(Buffer, "allocUnsafeSlow")
+    for (const length of [16_777_217, 999_999_999_999]) {
+      const head = Buffer.from(`>3\r\n$7\r\nmessage\r\n$5\r\nusers\r\n$${length}\r\nx`)
+      assert.deepStrictEqual(read([head, Buffer.from("y")]).seen, [])
+    }
+    assert.isTrue(allocated.mock.calls.every(([length]) => length < 100))
+    allocated.mockRestore()
+    const bytes = message("users", "x".repeat(16_777_217))
+    assert.lengthOf(read([bytes.subarray(0, 1000), bytes.subarray(1000)]).frames, 1)
+  })
+
+  it("keeps no memory for the largest ones", () => {
+    const allocated = vi.spyOn(Buffer, "allocUnsafeSlow")
+    const bytes = message("users", "x".repeat(2_097_152))
+    read([bytes.subarray(0, 1000), bytes.subarray(1000), bytes.subarray(0, 1000), bytes.subarray(1000)])
+    assert.lengthOf(
+      allocated.mock.calls.filter(([length]) => length === 2_097_154),
+      2
+    )
+    allocated.mockRestore()
   })
 
   it("gives text for plain ASCII, and bytes for what is not", () => {

@@ -20,6 +20,18 @@ describe("Envelope", () => {
     const texts = Schema.Record(Schema.String, Schema.String)
 
     it.prop(
+      "says the same where it says no more than most calls do",
+      [Schema.String, Schema.Json, Schema.Natural, Schema.UndefinedOr(Schema.Natural)],
+      ([action, payload, timeout, packs]) => {
+        const head = Envelope.requestHead({ action, service: "s", replyTo: "inbox" })
+        assert.strictEqual(
+          Envelope.writeCall(head, "id-1", payload, timeout, packs),
+          Envelope.writeRequest(head, "id-1", payload, { v: 1, timeout_ms: timeout, packs })
+        )
+      }
+    )
+
+    it.prop(
       "is read back",
       [Schema.String, Schema.String, Schema.Json, texts, Schema.Natural],
       ([action, service, payload, headers, timeout]) => {
@@ -468,6 +480,13 @@ describe("Envelope", () => {
         error: Envelope.cut(payload.error)
       })
     })
+  })
+
+  it.prop("an answer bears any id as it came", [Schema.Json], ([id]) => {
+    for (const final of [true, false]) {
+      const { final: isFinal, request_id } = JSON.parse(Envelope.writeReply("success", "1", id, final))
+      assert.deepStrictEqual([request_id, isFinal], [JSON.parse(JSON.stringify(id)), final])
+    }
   })
 
   it("reads anything: 20,000 objects with any value in any field", () => {

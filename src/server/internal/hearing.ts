@@ -16,6 +16,7 @@ import type * as Entry from "./entry.ts"
 import type { Link } from "./exchange.ts"
 import type * as Groups from "./groups.ts"
 import { give, type Hearer, type Member } from "./hearer.ts"
+import * as Observed from "./observed.ts"
 import { type Gap, Tracker } from "./tracker.ts"
 
 /** What a listener wants beside the messages. */
@@ -153,7 +154,7 @@ const notices = (link: Link, { entry, mount }: Member, size: number, onGap: NonN
     decode: Effect.succeed,
     handle: onGap,
     // Notices are no messages that were heard.
-    observed: { ...entry.observed, begin: (_, context) => context, end: () => {} }
+    observed: Observed.uncounted(entry.observed, entry.context)
   }
   let owed: Array<Gap> = []
   const hasRoom = () => mount.pool.hasRoom(entry) || mount.pool.waiting < size

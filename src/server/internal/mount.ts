@@ -8,7 +8,6 @@ import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { SchemaError } from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { Deadline } from "../../policy/Deadline.ts"
 import * as Prefixed from "../../transport/Prefixed.ts"
 import type { Frame } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
@@ -16,7 +15,6 @@ import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
 import * as SchemaCodec from "../../wire/SchemaCodec.ts"
 import type { Settings } from "../Options.ts"
-import * as Request from "../Request.ts"
 import * as ServerMetrics from "../ServerMetrics.ts"
 import type { PoolGaveUp } from "../Supervision.ts"
 import type { Claims } from "./claims.ts"
@@ -163,10 +161,8 @@ export const make = (
       : handlingOf(exchange, payload)
     // Many have ended by then: there is nothing to run, and nobody who would look at a context.
     if (Exit.isExit(handled)) return ended(exchange, handled, begun)
-    // The deadline is the request's own, also where the layer was built below another request.
-    const own = Context.add(Context.add(entry.context, Request.Slot, exchange), Deadline, exchange.deadline)
     const scope = Scope.makeUnsafe()
-    const context = Context.add(entry.observed.begin(exchange, own), Scope.Scope, scope)
+    const context = Context.add(entry.observed.begin(exchange), Scope.Scope, scope)
     // `Effect.scoped`, but for its change of context in the fiber.
     const handling = Effect.onExitPrimitive(handled, (exit) => Scope.closeUnsafe(scope, exit))
     stage(exchange, handling, context, (exit) => ended(exchange, exit, begun))

@@ -6,15 +6,17 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
+import { Deadline } from "../../policy/Deadline.ts"
 import * as Spans from "../../wire/Spans.ts"
 import * as TraceContext from "../../wire/TraceContext.ts"
 import * as HandlerMetrics from "../HandlerMetrics.ts"
+import * as Request from "../Request.ts"
 import type { Exchange } from "./exchange.ts"
 
 /** What watches one handler or listener. */
 export interface Observed {
-  /** What is in the handler's context because of who asks. */
-  readonly begin: (exchange: Exchange, context: Context.Context<never>) => Context.Context<never>
+  /** The handler's context: that of its layer, and what is in it because of who asks. */
+  readonly begin: (exchange: Exchange) => Context.Context<never>
   /** What logs of it carry. */
   readonly annotations: (exchange: Exchange) => Annotations
   /** The handler has ended, and its answer is settled. */
@@ -60,6 +62,20 @@ const annotator = (
   return Object.keys(others).length === 0 ? annotate : (exchange) => ({ ...others, ...annotate(exchange) })
 }
 
+// The deadline is the request's own, also where the layer was built below another request.
+const withoutDeadline = (context: Context.Context<never>) => Context.add(context, Deadline, undefined)
+
+const ownOf = (context: Context.Context<never>, exchange: Exchange): Context.Context<never> => {
+  const own = Context.add(context, Request.Slot, exchange)
+  return exchange.deadline === undefined ? own : Context.add(own, Deadline, exchange.deadline)
+}
+
+/** The same for what is no message of its own, and is not counted. */
+export const uncounted = (observed: Observed, context: Context.Context<never>): Observed => {
+  const base = withoutDeadline(context)
+  return { ...observed, isTraced: false, begin: (exchange) => ownOf(base, exchange), end: () => {} }
+}
+
 const make = (
   metrics: HandlerMetrics.HandlerMetrics,
   annotations: (exchange: Exchange) => Annotations,
@@ -68,13 +84,25 @@ const make = (
 ): Observed => {
   const isTraced = context.mapUnsafe.has(Tracer.TracerKey) && Context.get(context, References.TracerEnabled)
   const run = Effect.runSyncWith(context)
+  const base = withoutDeadline(context)
+  const annotated = (exchange: Exchange) => Context.add(base, References.CurrentLogAnnotations, annotations(exchange))
+  // Of those without an id, as most messages of topics, what was last is mostly the same.
+  let lastOf: string | undefined
+  let last = base
+  const lastAnnotated = (exchange: Exchange) => {
+    if (exchange.service !== lastOf) {
+      lastOf = exchange.service
+      last = annotated(exchange)
+    }
+    return last
+  }
   return {
     annotations,
     isTraced,
     read: metrics.read,
-    begin: (exchange, base) => {
-      const { traceparent } = exchange.envelope
-      const request = Context.add(base, References.CurrentLogAnnotations, annotations(exchange))
+    begin: (exchange) => {
+      const { requestId, traceparent } = exchange.envelope
+      const request = ownOf(requestId === null ? lastAnnotated(exchange) : annotated(exchange), exchange)
       // Most requests have nothing to do with a trace.
       if (!isTraced && traceparent === undefined) return request
       const parent = traceparent === undefined ? Option.none() : TraceContext.read(traceparent)
@@ -111,7 +139,7 @@ const errorType = (exchange: Exchange, exit: Exit.Failure<unknown, unknown>) => 
 /** For what is only good for a refusal. */
 export const none: Observed = {
   annotations: () => ({}),
-  begin: (_, context) => context,
+  begin: () => Context.empty(),
   end: () => {},
   isTraced: false,
   read: undefined

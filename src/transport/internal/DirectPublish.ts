@@ -75,13 +75,15 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
     stream.write(text, isAscii ? "latin1" : "utf8")
   }
 
-  // In one string with what is before it, a large frame would be copied once more.
-  const writeApart = (frame: string, frameIsAscii: boolean) => {
+  // In pieces, which one system call takes: as one text it would be copied once more.
+  const writeLarge = (bytes: number, frame: string) => {
+    out += `${lastHead}${bytes}\r\n`
     stream.cork()
     writeOut()
-    stream.write(frame, frameIsAscii ? "latin1" : "utf8")
+    stream.write(frame, bytes === frame.length ? "latin1" : "utf8")
     stream.write("\r\n", "latin1")
     stream.uncork()
+    flush()
   }
 
   const flush = () => {
@@ -118,15 +120,12 @@ export const make = (stream: Duplex, { handedOn, lost, ...reading }: Answers): D
         lastIsAscii = length === channel.length
         lastHead = `*3\r\n${sharded ? "$8\r\nspublish" : "$7\r\npublish"}\r\n$${length}\r\n${channel}\r\n$`
       }
-      if (!lastIsAscii) isAscii = false
-      if (bytes > directBytes) {
-        out += `${lastHead}${bytes}\r\n`
-        writeApart(frame, bytes === frame.length)
-        return startedAt
+      if ((bytes !== frame.length && bytes <= directBytes) || !lastIsAscii) isAscii = false
+      if (bytes > directBytes) writeLarge(bytes, frame)
+      else {
+        out += `${lastHead}${bytes}\r\n${frame}\r\n`
+        if (out.length > maxOut) writeOut()
       }
-      if (bytes !== frame.length) isAscii = false
-      out += `${lastHead}${bytes}\r\n${frame}\r\n`
-      if (out.length > maxOut) writeOut()
       return startedAt
     },
     theirs: () => {

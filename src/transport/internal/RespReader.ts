@@ -25,6 +25,14 @@ export interface Reading {
   readonly lost: () => void
 }
 
+/**
+ * A message of so many bytes that has not come in one piece is put together on its own, where all of it has room. No more room is made
+ * before the bytes are there: a length may be anything.
+ */
+const largeBytes = 16_384
+const maxBodyBytes = 16_777_216
+/** What is kept for the next one at most. */
+const maxSpareBytes = 2_097_152
 /** Longest line of a reply, in bytes, and deepest nesting: what is beyond is no business of ours. */
 const maxLine = 65_536
 const maxDepth = 8
@@ -60,6 +68,13 @@ export class RespReader {
   // What of an unfinished frame is known: how far, and how many items each array around that place still has.
   private scanned = 0
   private open: Array<number> = []
+  /** A large message that comes in several pieces: its channel, its bytes, and how many of them have come. */
+  private body: Buffer | undefined
+  private bodyChannel = ""
+  private bodyLength = 0
+  private filled = 0
+  /** Where the next one is put together: fresh memory costs more than the copying. */
+  private spare: Buffer | undefined
   private items = 0
 
   constructor(reading: Reading) {
@@ -70,7 +85,11 @@ export class RespReader {
   read(chunk: Buffer): void {
     if (this.blind) return this.reading.other(chunk, false)
     let bytes = chunk
-    if (this.have > 0) {
+    if (this.body !== undefined) {
+      const taken = this.fill(this.body, chunk, 0)
+      if (taken === chunk.length) return
+      bytes = chunk.subarray(taken)
+    } else if (this.have > 0) {
       this.pieces.push(chunk)
       this.have += chunk.length
       if (this.have < this.need) return
@@ -97,7 +116,12 @@ export class RespReader {
             return this.keep(bytes, at, this.lacking)
           }
           const end = start + this.payloadLength
-          if (end + 2 > bytes.length) return this.keep(bytes, at, end + 2 - bytes.length)
+          if (end + 2 > bytes.length) {
+            if (this.payloadLength < largeBytes || this.payloadLength > maxBodyBytes)
+              return this.keep(bytes, at, end + 2 - bytes.length)
+            this.bodyChannel = bytes.toString("utf8", from, from + length)
+            return this.beginBody(bytes, start)
+          }
           // Its texts are cut from the bytes, so that none keeps those around it alive.
           const isCut = bytes[start] === LongTexts.mark
           if (!decided && !isCut) {
@@ -126,6 +150,32 @@ export class RespReader {
       else this.reading.other(bytes.subarray(at, end), isReply)
       at = end
     }
+  }
+
+  private beginBody(bytes: Buffer, start: number) {
+    const { payloadLength, spare } = this
+    const needed = payloadLength + 2
+    const body = spare !== undefined && spare.length >= needed ? spare : Buffer.allocUnsafeSlow(needed)
+    this.body = body
+    this.bodyLength = payloadLength
+    this.filled = 0
+    this.fill(body, bytes, start)
+  }
+
+  /** Takes what belongs to the message that is put together, and gives it out when that was all. Where the next one begins. */
+  private fill(body: Buffer, chunk: Buffer, at: number): number {
+    const length = this.bodyLength
+    const count = Math.min(chunk.length - at, length + 2 - this.filled)
+    chunk.copy(body, this.filled, at, at + count)
+    this.filled += count
+    if (this.filled < length + 2) return chunk.length
+    this.body = undefined
+    const bytes = body.subarray(0, length)
+    // Who is given bytes may keep them.
+    const isText = bytes[0] !== LongTexts.mark && isAscii(bytes)
+    this.spare = isText && body.length <= maxSpareBytes ? body : undefined
+    this.reading.message!(this.bodyChannel, isText ? body.toString("latin1", 0, length) : bytes, length)
+    return at + count
   }
 
   private deliver(bytes: Buffer, text: string | undefined, from: number, to: number, start: number, end: number) {
