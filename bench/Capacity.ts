@@ -17,6 +17,7 @@ const kinds = [
   { name: "calls, `durable`", row: "calls", of: hundred, peer: "fiberbus-durable" },
   { name: "one call at a time", row: "latency", of: "1 in flight", peer: "fiberbus" },
   { name: "deliveries of an event, 10 processes", row: "fanout", of: "in 10 processes", peer: "fiberbus" },
+  { name: "the same, packed topic", row: "fanout", of: "in 10 processes", peer: "fiberbus-packed" },
   { name: "items of a stream", row: "streaming", of: "10,000 items", peer: "fiberbus" }
 ]
 
@@ -189,7 +190,7 @@ export const page = (results: Results, preface: ReadonlyArray<string>): string =
   `${[
     "# Capacity",
     ...preface,
-    "CPU time per call is the figure to plan with: it is much the same on a busy machine and on a quiet one, which calls/s are not. What other libraries take for the same is in [performance.md](performance.md). This page is written by `npm run bench:report`; `bench/rows/capacity.ts` is what was done.",
+    "CPU time per call is the figure to plan with: what else the machine does changes it less than calls/s. What other libraries take for the same is in [performance.md](performance.md). This page is written by `npm run bench:report`; `bench/rows/capacity.ts` is what was done.",
     "## What one core carries",
     "An echo of about 150 bytes with schemas checked on both sides, 100 in flight where it says nothing else; an event of the same size; items of one stream. Each column is for a core that does nothing else: a caller and a service that do their own work have less. Node uses one core per process, and so does Redis for its commands: more processes, or [threads](threads.md) for what computes, use more. `one` is what costs as much as `live` with one replica.",
     cores(results),
@@ -213,8 +214,17 @@ export const page = (results: Results, preface: ReadonlyArray<string>): string =
         ["fiberbus-live", "`live`: "]
       ]
     ),
-    "**Listeners of a topic**, each a process. Redis writes the event to each connection, and each reads, checks and handles it; the publisher pays once. Several listeners in one process share the reading.",
-    growth(results, "listeners", "processes", [rate("events"), ...micros("event")]),
+    "**Listeners of a topic**, each a process. Redis writes the event to each connection, and each reads, checks and handles it; the publisher pays once. Several listeners in one process share the reading. *Packed* is a topic that says so ([topics.md](topics.md#packed)): what one turn publishes shares a frame.",
+    growth(
+      results,
+      "listeners",
+      "processes",
+      [rate("events"), ...micros("event")],
+      [
+        ["fiberbus", ""],
+        ["fiberbus-packed", "packed: "]
+      ]
+    ),
     "**Payload.** A text that goes to the service and comes back, 8 in flight. From some 10 KiB on, JSON and copying are what it costs: it grows with the bytes.",
     growth(results, "payload", "text", [rate("calls"), ...micros("call")]),
     "**Calls in flight**, of one caller to one service. More share a frame and a system call until a turn of the event loop is full; beyond that they only wait longer.",
@@ -227,7 +237,7 @@ export const page = (results: Results, preface: ReadonlyArray<string>): string =
     "## A Redis Cluster of N masters",
     `On paper: nobody measured N masters on N machines. The model plans with ${Math.round(planned * 100)} % of a core for each process, and says
 - of calls: a call is two messages, a request to the channel of one replica and an answer to the caller's inbox. With sharded pub/sub each is handled by the master of its channel's slot and no other, so N masters carry N times what one does, **if channels are spread**: names of many replicas and callers are, by their hash. What a message costs Redis depends on how many come with it: one that comes alone is a read and a write of the system by itself, those of one process in one moment share them, and packs are one message. Many processes that each call seldom are near the first figure, few that call much near the last.
-- of events: a topic is one channel, in one slot, at one master. More masters carry more topics, but not more of one.`,
+- of events: a topic is one channel, in one slot, at one master. More masters carry more topics, but not more of one. The figures are of events in frames of their own; a packed topic carries more.`,
     ...model(results),
     `What limits it:
 - **Callers and services come first.** A call takes several times the CPU at its ends that it takes in Redis, so for one replica or one caller its own process is full long before the master of its channel is. A *hot slot* is therefore mostly a topic with many listeners: see the second table. Divide such a topic by name (\`orders.eu\`, \`orders.us\`), or listen with fewer processes.

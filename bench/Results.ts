@@ -76,7 +76,7 @@ export const ratios = (results: Results, point: Point, base: Omit<Point, "row">)
   })
 }
 
-/** Later results replace those before them, row by row: rows may be measured one after the other. */
+/** Later results replace those before them, row by row: rows may be measured one after the other. What makes one doubtful does so for all. */
 export const merge = (all: ReadonlyArray<Results>): Results =>
   all.reduce((before, after) => {
     const rows = new Set([...after.samples, ...after.failures].map(({ row }) => row))
@@ -85,7 +85,11 @@ export const merge = (all: ReadonlyArray<Results>): Results =>
     return {
       ...after,
       load: Math.max(before.load, after.load),
-      options: { ...after.options, quick: before.options["quick"] === true || after.options["quick"] === true },
+      options: {
+        ...after.options,
+        rounds: Math.min(Number(before.options["rounds"]), Number(after.options["rounds"])),
+        quick: before.options["quick"] === true || after.options["quick"] === true
+      },
       samples: [...kept(before.samples), ...after.samples],
       failures: [...kept(before.failures), ...after.failures]
     }

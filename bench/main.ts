@@ -11,7 +11,7 @@ import * as Goals from "./Goals.ts"
 import * as Lab from "./Lab.ts"
 import * as Peers from "./Peers.ts"
 import * as Report from "./Report.ts"
-import type { Results } from "./Results.ts"
+import * as Results from "./Results.ts"
 import * as Rows from "./Rows.ts"
 import * as Tables from "./Tables.ts"
 
@@ -82,7 +82,7 @@ const program = Effect.gen(function* () {
   console.log(`${machine}\n${rounds} rounds of ${millis / 1000} s; every answer equal to what was sent\n`)
 
   const at = new Date().toISOString()
-  const results = (): Results => ({
+  const results = (): Results.Results => ({
     at,
     machine,
     load: load / Os.availableParallelism(),
@@ -114,7 +114,11 @@ const program = Effect.gen(function* () {
 
   console.log(`${Goals.table(results(), "measured")}\n`)
   console.log(`All figures: ${Path.relative(process.cwd(), file)}`)
-  if (options.report) console.log(`Written: ${Report.write(results()).join(", ")}`)
+  if (options.report) {
+    // Rows that were not asked for stay as they are.
+    const all = options.only === undefined ? results() : Results.merge([Report.read(), results()])
+    console.log(`Written: ${Report.write(all).join(", ")}`)
+  }
   const failed = lab.failures.filter(({ skipped }) => !skipped)
   if (failed.length > 0) {
     console.error(

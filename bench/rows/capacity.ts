@@ -139,7 +139,7 @@ const replicas = (lab: Lab.Lab, count: number) =>
   })
 
 const listeners = (lab: Lab.Lab, count: number) =>
-  Lab.turns(only(lab, "fiberbus"), row, caseOf("listeners", count), {
+  Lab.turns(only(lab, "fiberbus", "fiberbus-packed"), row, caseOf("listeners", count), {
     start: (entry) =>
       Effect.gen(function* () {
         const shared = { ...(yield* lab.together(entry)), limits: "raised" as const }
@@ -215,7 +215,7 @@ export const row: Lab.Row = {
   title: "Capacity",
   about:
     "What a call costs whom, and how that grows: with the services of a process, replicas, processes that listen to an event, payload, calls in flight, and over three masters of a Redis Cluster. 100 calls in flight where nothing else is said.",
-  peers: ["fiberbus-live", "fiberbus-cluster", "fiberbus"],
+  peers: ["fiberbus-live", "fiberbus-packed", "fiberbus-cluster", "fiberbus"],
   page: "capacity",
   alone: true,
   metrics: [

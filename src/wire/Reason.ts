@@ -85,11 +85,11 @@ export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited"
 /** No final answer came in time. */
 export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>()("DeadlineExceeded", {
   timeoutMillis: Schema.Finite,
-  /** Of a durable action: the request is kept, and its result can be had by this id. */
+  /** Of a durable action: the request may be kept, and its result can be had by this id. */
   receipt: Schema.optionalKey(Schema.String)
 }) {
   override get message() {
-    return `no answer within ${this.timeoutMillis} ms${this.receipt === undefined ? "" : `, the request is kept: ${this.receipt}`}`
+    return `no answer within ${this.timeoutMillis} ms${this.receipt === undefined ? "" : `, the request may be kept: ${this.receipt}`}`
   }
 }
 

@@ -242,6 +242,8 @@ describe("the page", () => {
     assert.notMatch(page, warning)
     const busy = { ...results([sample("floor", 0, { rate: 1 }, "latency")]), load: 2 }
     assert.match(Report.page(Results.merge([busy, slowRound])), warning)
+    const few = { ...busy, load: 0, options: { ...busy.options, rounds: 1 } }
+    assert.match(Report.page(Results.merge([few, slowRound])), /Don't rely on these figures: fewer than three rounds/)
   })
 
   it("shows outcomes other than answers", () => {

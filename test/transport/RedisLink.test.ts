@@ -343,6 +343,20 @@ describe("RedisLink", () => {
     )
   }
 
+  it.effect("tells an answer that was read behind one of ioredis' also when the connection is given up just then", () =>
+    Effect.gen(function* () {
+      const { port } = yield* serve((args) => (args[2] === "2 x" ? "+OK\r\n" : replyTo(args)))
+      const { errors, link } = yield* connect({ port })
+      const { all, done, told } = account()
+      for (const [i, operation] of (["value", "publish", "publish"] as const).entries())
+        give(link, operation, i, done())
+      yield* all
+      assert.strictEqual(errors[0]?.kind, "ProtocolError")
+      assert.deepStrictEqual(told[1], [1])
+      assert.strictEqual((told[2]![0] as TransportError).kind, "ConnectionLost")
+    })
+  )
+
   // Deeper than the reader follows, which ioredis does.
   const deep = `${"*1\r\n".repeat(12)}:1\r\n`
 

@@ -848,7 +848,8 @@ describe("RedisPubSub on a bad link", () => {
   it.layer(RedisServer.layerOptions({}))((it) => {
     it.effect("comes back after a cut, with its subscriptions, and says so in two lines", () =>
       Effect.gen(function* () {
-        const { proxy, log, transport, there } = yield* through()
+        // Nothing is lost here but by the cuts, however busy the machine is.
+        const { proxy, log, transport, there } = yield* through({ commandTimeout: "10 seconds" })
         const exact = yield* listen(transport, "cut.exact")
         const matched: Array<string> = []
         yield* transport.subscribe({ _tag: "Pattern", pattern: "cut.*" }, (frame) => {
@@ -860,7 +861,7 @@ describe("RedisPubSub on a bad link", () => {
           const lost = yield* log.until(/lost redis:/, from)
           assert.match(lost, /reconnecting/)
           yield* log.until(/connected again/, from)
-          assert.strictEqual(log.lines.length, from + 2)
+          assert.strictEqual(log.lines.length, from + 2, log.lines.join("\n"))
           yield* send(there, "cut.exact", `round ${round}`)
           yield* exact.until(`round ${round}`)
           assert.strictEqual(yield* send(transport, "cut.nobody", "pattern only"), 1)

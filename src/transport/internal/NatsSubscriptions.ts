@@ -8,13 +8,11 @@ import type { Subscription as AtServer } from "@nats-io/transport-node"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Glob from "../../contract/Glob.ts"
-import * as Backoff from "../Backoff.ts"
 import { type Receive, type Target, TransportError } from "../Transport.ts"
 import * as NatsLink from "./NatsLink.ts"
 import type { Settings } from "./natsOptions.ts"
 import * as natsSubject from "./natsSubject.ts"
 import * as Subscribed from "./Subscribed.ts"
-import * as Waits from "./waits.ts"
 
 /** @see {@link make} */
 export interface NatsSubscriptions {
@@ -76,27 +74,8 @@ export const make = (
 
   const add = (target: Target, receive: Receive): Subscription => {
     const { key, subject, channelOf } = read(target)
-    const present = subscriptions.get(key)
-    if (present !== undefined) {
-      present.receivers = [...present.receivers, receive]
-      if (Subscribed.isMissing(present)) ask(present)
-      return present
-    }
-    const subscription: Subscription = {
-      key,
-      subject,
-      channelOf,
-      receivers: [receive],
-      state: "absent",
-      atServer: undefined,
-      refusal: undefined,
-      // Not the link's schedule, which may end: a right may come back at any time.
-      waits: Waits.make(Backoff.reconnect),
-      waiting: new Set()
-    }
-    subscriptions.set(key, subscription)
-    ask(subscription)
-    return subscription
+    const make = (fresh: Subscribed.Subscribed) => ({ ...fresh, key, subject, channelOf, atServer: undefined })
+    return Subscribed.join(subscriptions, key, receive, make, ask)
   }
 
   const remove = (subscription: Subscription, receive: Receive): Effect.Effect<void> =>

@@ -9,14 +9,12 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
-import * as Backoff from "../Backoff.ts"
 import * as LinkState from "../LinkState.ts"
 import { type Frame, type Receive, type Target, TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import type { Node, RedisNodes } from "./RedisNodes.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Subscribed from "./Subscribed.ts"
-import * as Waits from "./waits.ts"
 
 /** The commands, and where they are for. */
 export interface Mode {
@@ -354,60 +352,33 @@ export const make = (
   }
 
   const add = (target: Target, receive: Receive): Subscription => {
-    // As it comes back from Redis: half a surrogate pair has no UTF-8 of its own.
-    const name = (target._tag === "Channel" ? target.channel : target.pattern).toWellFormed()
-    const map = mapOf(target)
-    const present = map.get(name)
-    if (present !== undefined) {
-      present.receivers = [...present.receivers, receive]
-      if (Subscribed.isMissing(present)) ask(present)
-      return present
-    }
-    const subscription: Subscription = {
+    const name = Subscribed.nameOf(target)
+    const make = (fresh: Subscribed.Subscribed): Subscription => ({
+      ...fresh,
       target,
       name,
-      receivers: [receive],
-      state: "absent",
       home: undefined,
       question: 0,
       redirects: 0,
       lost: undefined,
-      refusal: undefined,
       gaps: 0,
       link: LinkState.make({ _tag: "Ready", gaps: 0 }),
-      // Not the link's schedule, which may end: a right may come back at any time.
-      waits: Waits.make(Backoff.reconnect),
       paused: false,
-      retry: undefined,
-      waiting: new Set()
-    }
-    map.set(name, subscription)
-    ask(subscription)
-    return subscription
+      retry: undefined
+    })
+    return Subscribed.join(mapOf(target), name, receive, make, ask)
   }
 
   const remove = (subscription: Subscription, receive: Receive): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { home, name, receivers, state, target } = subscription
-      if (!receivers.includes(receive)) return Effect.void
-      subscription.receivers = receivers.filter((other) => other !== receive)
-      const map = mapOf(target)
-      if (subscription.receivers.length > 0 || map.get(name) !== subscription) return Effect.void
-      map.delete(name)
+      if (!Subscribed.leave(mapOf(target), name, subscription, receive)) return Effect.void
       clearTimeout(subscription.retry)
       pardon(subscription)
       if (state === "absent" || home === undefined) return Effect.void
-      // What comes until Redis has confirmed was counted as received by its sender.
-      const leaving = leavingOf(target)
-      const left: Leaving = { receivers, home }
-      leaving.set(name, left)
-      // Waits for the answer, within the link's limits: once the scope is closed, nobody counts this receiver.
-      return Effect.callback<void>((resume) => {
-        home.link.command(unverb(target), [name], 0, () => {
-          if (leaving.get(name) === left) leaving.delete(name)
-          resume(Effect.void)
-        })
-      })
+      return Subscribed.leaving(leavingOf(target), name, { receivers, home }, (done) =>
+        home.link.command(unverb(target), [name], 0, done)
+      )
     })
 
   const confirmed = (subscription: Subscription) =>

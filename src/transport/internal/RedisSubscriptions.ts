@@ -7,12 +7,10 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
-import * as Backoff from "../Backoff.ts"
 import { type Frame, type Receive, type Target, TransportError } from "../Transport.ts"
 import * as RedisLink from "./RedisLink.ts"
 import type { Settings } from "./redisOptions.ts"
 import * as Subscribed from "./Subscribed.ts"
-import * as Waits from "./waits.ts"
 
 /** @see {@link make} */
 export interface RedisSubscriptions {
@@ -66,50 +64,18 @@ export const make = (settings: Settings, link: RedisLink.RedisLink, report: Subs
   const answers = Subscribed.answers(report, isCurrent, ask)
 
   const add = (target: Target, receive: Receive): Subscription => {
-    // As it comes back from Redis: half a surrogate pair has no UTF-8 of its own.
-    const name = (target._tag === "Channel" ? target.channel : target.pattern).toWellFormed()
-    const map = mapOf(target)
-    const present = map.get(name)
-    if (present !== undefined) {
-      present.receivers = [...present.receivers, receive]
-      if (Subscribed.isMissing(present)) ask(present)
-      return present
-    }
-    const subscription: Subscription = {
-      target,
-      name,
-      receivers: [receive],
-      state: "absent",
-      refusal: undefined,
-      // Not the link's schedule, which may end: a right may come back at any time.
-      waits: Waits.make(Backoff.reconnect),
-      waiting: new Set()
-    }
-    map.set(name, subscription)
-    ask(subscription)
-    return subscription
+    const name = Subscribed.nameOf(target)
+    return Subscribed.join(mapOf(target), name, receive, (fresh) => ({ ...fresh, target, name }), ask)
   }
 
   const remove = (subscription: Subscription, receive: Receive): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { receivers, target, name, state } = subscription
-      if (!receivers.includes(receive)) return Effect.void
-      subscription.receivers = receivers.filter((other) => other !== receive)
-      const map = mapOf(target)
-      if (subscription.receivers.length > 0 || map.get(name) !== subscription) return Effect.void
-      map.delete(name)
+      if (!Subscribed.leave(mapOf(target), name, subscription, receive)) return Effect.void
       answers.pardon(subscription)
       if (state === "absent") return Effect.void
-      // What comes until Redis has confirmed was counted as received by its sender.
-      const leaving = leavingOf(target)
-      leaving.set(name, receivers)
-      // Waits for the answer, within the link's limits: once the scope is closed, nobody counts this receiver.
-      return Effect.callback<void>((resume) => {
-        link.command(target._tag === "Channel" ? "unsubscribe" : "punsubscribe", [name], 0, () => {
-          if (leaving.get(name) === receivers) leaving.delete(name)
-          resume(Effect.void)
-        })
-      })
+      const command = target._tag === "Channel" ? "unsubscribe" : "punsubscribe"
+      return Subscribed.leaving(leavingOf(target), name, receivers, (done) => link.command(command, [name], 0, done))
     })
 
   const confirmed = (subscription: Subscription) =>

@@ -1,8 +1,9 @@
 /** What a subscription is at every broker: its receivers, the wait for its confirmation, and another attempt where it is refused. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type Frame, type Receive, TransportError } from "../Transport.ts"
-import type * as Waits from "./waits.ts"
+import * as Backoff from "../Backoff.ts"
+import { type Frame, type Receive, type Target, TransportError } from "../Transport.ts"
+import * as Waits from "./waits.ts"
 
 /** Tells one that waits. */
 export type Confirm = (error: TransportError | undefined) => void
@@ -29,6 +30,69 @@ export interface Report {
   readonly changed: () => void
   /** A receiver threw, which it must not. */
   readonly threw: (channel: string, defect: unknown) => void
+}
+
+/** Its name as it comes back from a broker: half a surrogate pair has no UTF-8 of its own. */
+export const nameOf = (target: Target): string =>
+  (target._tag === "Channel" ? target.channel : target.pattern).toWellFormed()
+
+/** Adds a receiver to what a map has under a key. Where that is nothing yet it is made, and asked for. */
+export const join = <S extends Subscribed>(
+  map: Map<string, S>,
+  key: string,
+  receive: Receive,
+  make: (fresh: Subscribed) => S,
+  ask: (subscription: S) => void
+): S => {
+  const present = map.get(key)
+  if (present !== undefined) {
+    present.receivers = [...present.receivers, receive]
+    if (isMissing(present)) ask(present)
+    return present
+  }
+  const made = make({
+    receivers: [receive],
+    state: "absent",
+    refusal: undefined,
+    // Not the link's schedule, which may end: a right may come back at any time.
+    waits: Waits.make(Backoff.reconnect),
+    waiting: new Set()
+  })
+  map.set(key, made)
+  ask(made)
+  return made
+}
+
+/** Takes a receiver away. True if it was the last one: then the map has nothing under the key any more. */
+export const leave = <S extends Subscribed>(
+  map: Map<string, S>,
+  key: string,
+  subscription: S,
+  receive: Receive
+): boolean => {
+  if (!subscription.receivers.includes(receive)) return false
+  subscription.receivers = subscription.receivers.filter((other) => other !== receive)
+  if (subscription.receivers.length > 0 || map.get(key) !== subscription) return false
+  return map.delete(key)
+}
+
+/**
+ * Keeps those that have left in a map until the broker has confirmed it: what comes before was counted as received by its sender. Waits
+ * for that, within the link's limits: once the scope is closed, nobody counts these receivers.
+ */
+export const leaving = <L>(
+  map: Map<string, L>,
+  key: string,
+  left: L,
+  unsubscribe: (done: () => void) => void
+): Effect.Effect<void> => {
+  map.set(key, left)
+  return Effect.callback<void>((resume) =>
+    unsubscribe(() => {
+      if (map.get(key) === left) map.delete(key)
+      resume(Effect.void)
+    })
+  )
 }
 
 /** Gives a frame to each. One that throws costs the others nothing. */
