@@ -15,7 +15,7 @@ import type { LinkState } from "./LinkState.ts"
 export type { LinkState } from "./LinkState.ts"
 
 /**
- * One message as it travels: JSON text, or the bytes of that text as they came from a socket. Receivers take either;
+ * One message as it travels: text, mostly JSON, or the bytes of that text as they came from a socket. Receivers take either;
  * bytes may be anything (a hostile peer), so nothing before `Codec.parse` may trust them.
  */
 export type Frame = string | Uint8Array
@@ -124,7 +124,7 @@ export class Transport extends Context.Service<
      * Hands a frame over for sending. Returns at once, never throws, and calls `sent` exactly once, possibly before
      * it returns and always within a limit of the adapter's own, whatever the link does. Nothing is sent twice.
      *
-     * `pack`: the frame is a JSON object, and whoever hears the channel takes several in one frame, as an array (`wire/Pack`). Their
+     * `pack`: the frame is a JSON object, or longer than packs take, and whoever hears the channel takes several in one frame, as an array (`wire/Pack`). Their
      * order stays, and each gets its `sent`, with the receivers of them all.
      */
     readonly send: (channel: string, frame: string, sent: Sent, pack?: boolean) => void
