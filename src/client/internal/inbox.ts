@@ -1,5 +1,5 @@
 /** The process's private inbox on one transport: which calls wait for an answer, and what becomes of what arrives. */
-import { randomBytes } from "node:crypto"
+import { randomUUID } from "node:crypto"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -106,8 +106,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const { maxFrameBytes } = transport.capabilities
   const pending = new Map<string, Pending>()
-  // As hard to guess and as unlikely to come twice as it has to be, and short: it is in both frames of each call.
-  const idPrefix = `${randomBytes(12).toString("base64url")}-`
+  const idPrefix = `${randomUUID()}-`
   let count = 0
   let closed: TransportError | undefined
 

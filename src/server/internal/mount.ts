@@ -155,8 +155,8 @@ export const make = (
     const { entry } = exchange
     exchange.begin()
     const begun = exchange.now()
-    // A span begins before its handler is called.
-    const handled = entry.observed.isTraced
+    // A span begins before its handler is called, and a Scheduler says when.
+    const handled = entry.observed.hasFiber
       ? Effect.suspend(() => handlingOf(exchange, payload))
       : handlingOf(exchange, payload)
     // Many have ended by then: there is nothing to run, and nobody who would look at a context.

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
+import * as Scheduler from "effect/Scheduler"
 import * as Tracer from "effect/Tracer"
 import { Deadline } from "../../policy/Deadline.ts"
 import * as Spans from "../../wire/Spans.ts"
@@ -21,8 +22,8 @@ export interface Observed {
   readonly annotations: (exchange: Exchange) => Annotations
   /** The handler has ended, and its answer is settled. */
   readonly end: (exchange: Exchange, exit: Exit.Exit<unknown, unknown>, millis: number) => void
-  /** Whether each handling has a span of its own. */
-  readonly isTraced: boolean
+  /** Whether each handling has a fiber, also one that has ended when it returns: a tracer or a Scheduler of its own looks at it. */
+  readonly hasFiber: boolean
   /** What was counted so far. */
   readonly read: HandlerMetrics.HandlerMetrics["read"] | undefined
 }
@@ -73,7 +74,7 @@ const ownOf = (context: Context.Context<never>, exchange: Exchange): Context.Con
 /** The same for what is no message of its own, and is not counted. */
 export const uncounted = (observed: Observed, context: Context.Context<never>): Observed => {
   const base = withoutDeadline(context)
-  return { ...observed, isTraced: false, begin: (exchange) => ownOf(base, exchange), end: () => {} }
+  return { ...observed, begin: (exchange) => ownOf(base, exchange), end: () => {} }
 }
 
 const make = (
@@ -98,7 +99,7 @@ const make = (
   }
   return {
     annotations,
-    isTraced,
+    hasFiber: isTraced || context.mapUnsafe.has(Scheduler.Scheduler.key),
     read: metrics.read,
     begin: (exchange) => {
       const { requestId, traceparent } = exchange.envelope
@@ -141,6 +142,6 @@ export const none: Observed = {
   annotations: () => ({}),
   begin: () => Context.empty(),
   end: () => {},
-  isTraced: false,
+  hasFiber: false,
   read: undefined
 }
