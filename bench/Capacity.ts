@@ -192,7 +192,7 @@ export const page = (results: Results, preface: ReadonlyArray<string>): string =
     ...preface,
     "CPU time per call is the figure to plan with: what else the machine does changes it less than calls/s. What other libraries take for the same is in [performance.md](performance.md). This page is written by `npm run bench:report`; `bench/rows/capacity.ts` is what was done.",
     "## What one core carries",
-    "An echo of about 150 bytes with schemas checked on both sides, 100 in flight where it says nothing else; an event of the same size; items of one stream. Each column is for a core that does nothing else: a caller and a service that do their own work have less. Node uses one core per process, and so does Redis for its commands: more processes, or [threads](threads.md) for what computes, use more. `one` is what costs as much as `live` with one replica.",
+    "An echo of about 150 bytes with schemas checked on both sides, 100 in flight where it says nothing else; an event of the same size; items of one stream. Each column is for a core that does nothing else: a caller and a service that do their own work have less. Node uses one core per process, and so does Redis for its commands: more processes, or [threads](threads.md) for what computes, use more. `one` sends each call to one replica, `live` to all of them.",
     cores(results),
     "`durable` also writes each message to Redis' streams, reads it, and settles it with its result, so that Redis does more of its work than of any other. One call at a time pays for each message what many share: system calls, a wake-up, a frame.",
     "## How it grows",

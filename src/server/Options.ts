@@ -57,7 +57,8 @@ export interface Options {
    */
   readonly restart?: Schedule.Schedule<unknown, unknown>
   /**
-   * Who handles a request, of all processes that serve the name: for all actions, whatever their `Action.Delivery` says. A service whose
+   * Who handles a request, of all processes that serve the name: for all actions, whatever their `Action.Delivery` says, but for durable ones,
+   * which stay so: their callers keep requests in a queue. A service whose
    * actions are all `live` needs no right but to hear its channel and to answer.
    */
   readonly delivery?: Action.Delivery

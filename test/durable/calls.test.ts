@@ -250,6 +250,29 @@ describe("a durable action", () => {
     }).pipe(Effect.scoped, Effect.provide(bus))
   )
 
+  it.effect("stays durable where its service says live for all others", () =>
+    Effect.gen(function* () {
+      const payments = yield* Caller.make(Payments)
+      const handled = yield* Deferred.make<void>()
+      const receipt = yield* payments.charge.enqueue({ cents: 5 })
+      yield* Layer.build(
+        Handlers.layer(
+          Payments,
+          {
+            charge: ({ cents }) => Effect.as(Deferred.succeed(handled, undefined), { receipt: `r-${cents}` }),
+            balance: () => Effect.succeed(7)
+          },
+          { delivery: "live" }
+        )
+      )
+      const waiting = yield* Effect.forkChild(receipt.await(), { startImmediately: true })
+      yield* Deferred.await(handled)
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(waiting), { receipt: "r-5" })
+      assert.strictEqual(yield* payments.balance(), 7)
+    }).pipe(Effect.scoped, Effect.provide(bus))
+  )
+
   it.effect("needs a store: without one it is a defect that says what to provide", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(

@@ -174,6 +174,8 @@ class Call extends Waiting {
   /** The store has not said yet what became of it. */
   private isAppending = false
   private wait = firstAppendMillis
+  /** Its outcome is known; reading it may go on. */
+  private counted = false
 
   constructor(kept: Kept, sending: Sending, timeoutMillis: number, resume: (outcome: Outcome) => void) {
     super(kept.method, timeoutMillis, resume, undefined, undefined)
@@ -279,13 +281,14 @@ class Call extends Waiting {
   }
 
   override end(outcome: Outcome) {
+    this.counted = true
     super.end(Observed.ended(this, outcome))
   }
 
-  /** Its fiber was interrupted, which waits for nothing once the call has ended. */
+  /** Its fiber was interrupted, maybe while the answer that ends it was still read. */
   abandon() {
     this.cancel()
-    Observed.ended(this, Exit.interrupt())
+    if (!this.counted) Observed.ended(this, Exit.interrupt())
   }
 }
 

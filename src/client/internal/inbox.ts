@@ -114,7 +114,9 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
   const held = new Map<Pending, Held>()
 
   const leave = (call: Pending) => {
-    if (!pending.delete(call.id)) return false
+    // Attempts of a durable call follow each other under one id.
+    if (pending.get(call.id) !== call) return false
+    pending.delete(call.id)
     wheel.remove(call)
     if (held.size > 0) release(call)
     call.onLeft()

@@ -87,6 +87,7 @@ export const make = Effect.fnUntraced(function* (
     windowMillis: settings.windowMillis,
     maxDeadLetters: settings.maxDeadLetters
   })
+  const freed = Latch.makeUnsafe(true)
   const source: Source = {
     link,
     name,
@@ -96,10 +97,10 @@ export const make = Effect.fnUntraced(function* (
     redelivery: { retry: settings.retry, deliveries: settings.deliveries },
     metrics: DurableMetrics.make(name, link.metrics),
     inHand: new Map(),
+    freed: () => freed.openUnsafe(),
     closing: true
   }
   const { inHand, metrics } = source
-  const freed = Latch.makeUnsafe(true)
   const { concurrency, backlog } = mount.options
   const limit = () => Math.min(maxUnsettled, typeof concurrency === "number" ? concurrency : concurrency.limitUnsafe())
 
@@ -252,7 +253,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const stopWaking = consumer.onDelayed(() => soon.openUnsafe())
-  mount.watchFree(() => freed.openUnsafe())
+  mount.watchFree(source.freed)
   yield* Effect.addFinalizer(() =>
     Effect.andThen(
       Effect.sync(stopWaking),

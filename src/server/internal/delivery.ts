@@ -25,6 +25,8 @@ export interface Source {
   readonly metrics: DurableMetrics
   /** Those whose end the store does not have yet, by the name of the delivery. */
   readonly inHand: Map<string, Delivery>
+  /** Another one may be taken. */
+  readonly freed: () => void
   /** No more is read. */
   closing: boolean
 }
@@ -192,6 +194,7 @@ export class Delivery {
         )
       }
       inHand.delete(this.entry.entry)
+      this.source.freed()
       if (!settled) metrics.ended("late")
       else if (outcome !== undefined) metrics.ended(outcome)
       if (!settled || replyTo === undefined || frame === undefined) return leave()

@@ -257,7 +257,7 @@ const toHealth = encoder(Discovery.Health)
 
 const describe = (entry: Entry.Entry, delivery: Action.Delivery | undefined): Discovery.ActionInfo => {
   const { action } = entry
-  const base = { name: entry.name, delivery: delivery ?? entry.delivery }
+  const base = { name: entry.name, delivery: Entry.deliveryOf(entry, delivery) }
   if (action === undefined) return { ...base, idempotent: false, keyed: false }
   const { annotations } = action
   const timeout = Duration.toMillis(Duration.fromInputUnsafe(Context.get(annotations, Action.Timeout)))

@@ -38,6 +38,10 @@ export interface Entry {
   readonly action?: Action.Any
 }
 
+/** Who handles an action's requests where a service says it for all of its actions: durable ones stay so, as their requests wait in a queue. */
+export const deliveryOf = ({ delivery }: Entry, ofService: Action.Delivery | undefined): Action.Delivery =>
+  delivery === "durable" ? delivery : (ofService ?? delivery)
+
 /** Whether its callers have something to say while it runs. */
 export const converses = ({ asks, items, progress }: Entry): boolean =>
   items !== undefined || progress !== undefined || asks.size > 0

@@ -346,7 +346,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
 
     serve: Effect.fnUntraced(function* (service, entries, options) {
       const { begin, mount, subscription } = yield* open(service, entries, options)
-      const mounted = entries.map((entry) => ({ entry, mount, delivery: options.delivery ?? entry.delivery }))
+      const mounted = entries.map((entry) => ({ entry, mount, delivery: Entry.deliveryOf(entry, options.delivery) }))
       const routed = mounted.filter(({ delivery }) => delivery === "one").map(({ entry }) => entry.name)
       if (mounted.some(({ delivery }) => delivery !== "live")) {
         const key = Channels.claim(transport.prefix, service, link.instance)

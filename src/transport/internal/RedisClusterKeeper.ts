@@ -191,6 +191,8 @@ class FollowingReader implements RedisKeeper.Reader {
       if (redirect?.kind === "MOVED") {
         this.nodes.learn(error.detail, node)
         this.follow()
+        // Of a master that the map does not take, another answer has to come first.
+        if (this.current === current) return void setTimeout(() => done(undefined, undefined), RedisRouting.restMillis)
         return done(undefined, undefined)
       }
       if (redirect === undefined && !RedisRouting.isResting(error.detail)) return done(error, undefined)

@@ -402,8 +402,10 @@ export const make = (settings: Settings, name: string, owner: Owner): RedisLink 
     try {
       command.done(error, reply)
     } catch (defect) {
-      if (owner.threw === undefined) throw defect
-      owner.threw(command.subject, defect)
+      if (owner.threw !== undefined) return owner.threw(command.subject, defect)
+      process.nextTick(() => {
+        throw defect
+      })
     }
   }
 

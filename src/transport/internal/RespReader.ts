@@ -107,6 +107,11 @@ export class RespReader {
     // One string for all messages of plain ASCII, which most are: cutting it costs less than decoding each.
     let text: string | undefined
     let decided = false
+    const decide = () => {
+      if (decided) return
+      decided = true
+      text = bytes.length <= maxBodyBytes && isAscii(bytes) ? bytes.toString("latin1") : undefined
+    }
     let at = 0
     while (at < bytes.length) {
       const type = bytes[at]!
@@ -131,10 +136,7 @@ export class RespReader {
           }
           // Its texts are cut from the bytes, so that none keeps those around it alive.
           const isCut = bytes[start] === LongTexts.mark
-          if (!decided && !isCut) {
-            decided = true
-            text = isAscii(bytes) ? bytes.toString("latin1") : undefined
-          }
+          if (!isCut) decide()
           this.deliver(bytes, isCut ? undefined : text, from, from + length, start, end)
           at = end + 2
           continue
@@ -149,12 +151,9 @@ export class RespReader {
         this.reading.answered(value, undefined)
         continue
       }
-      if (isOurs && !decided) {
-        decided = true
-        text = isAscii(bytes) ? bytes.toString("latin1") : undefined
-      }
       // Most have come as a whole. What has not is looked at item by item as it comes, and read when it is there.
       if (isOurs && this.scanned === 0) {
+        decide()
         const value = this.value(bytes, text, at, 0)
         if (this.cursor > 0) {
           at = this.cursor
@@ -166,6 +165,7 @@ export class RespReader {
       if (end === unknown) return this.giveUp(bytes, at)
       if (end > bytes.length) return this.keep(bytes, at, end - bytes.length)
       if (isOurs) {
+        decide()
         const value = this.value(bytes, text, at, 0)
         if (this.cursor !== end) return this.giveUp(bytes, at)
         this.answer(type, value)

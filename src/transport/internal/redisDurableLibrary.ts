@@ -225,14 +225,24 @@ local function each(args, visit)
   end
 end
 
--- What becomes of each where some were ended before. None is to be acknowledged any more, so that the messages have to say it: who ends one
--- deletes it. What somebody else has deleted still waits.
-local function found(base, entries, ids)
-  local told = {}
+-- What becomes of each where some were ended before, and so many were acknowledged just now. None is to be acknowledged any more, so that the
+-- messages have to say it: who ends one deletes it, or has given it back under another name. What somebody else has deleted still waits.
+local function found(base, entries, ids, acked)
+  local told, gone = {}, {}
   for n, entry in ipairs(entries) do
-    told[n] = 's'
-    if redis.call('XDEL', base .. '.requests', entry) == 0
-      and (ids[n] == '' or redis.pcall('GET', base .. '.id:' .. ids[n]) ~= 'w') then told[n] = 'l' end
+    if redis.call('XDEL', base .. '.requests', entry) == 1 then
+      told[n] = 's'
+      acked = acked - 1
+    else
+      told[n] = 'l'
+      gone[#gone + 1] = n
+    end
+  end
+  for _, n in ipairs(gone) do
+    if acked > 0 and ids[n] ~= '' and redis.pcall('GET', base .. '.id:' .. ids[n]) == 'w' then
+      told[n] = 's'
+      acked = acked - 1
+    end
   end
   return told
 end
@@ -243,10 +253,11 @@ local function settle(keys, args)
   local base, window = baseOf(keys), args[2]
   local known, keeps, entries, ids, told = base .. '.id:', tonumber(window) > 0, {}, {}, nil
   each(args, function(n, at) entries[n], ids[n] = args[at], args[at + 1] end)
-  if redis.call('XACK', keys[1], args[1], unpack(entries)) == #entries then
+  local acked = redis.call('XACK', keys[1], args[1], unpack(entries))
+  if acked == #entries then
     redis.call('XDEL', keys[1], unpack(entries))
   else
-    told = found(base, entries, ids)
+    told = found(base, entries, ids, acked)
   end
   each(args, function(n, at, width, replyTo)
     if told and told[n] == 'l' then return end
