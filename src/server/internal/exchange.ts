@@ -94,6 +94,8 @@ export class Exchange extends TimerWheel.Entry implements Request {
   /** When a stream's caller was last heard of. */
   private heard = 0
   private questions: Questions | undefined = undefined
+  /** The items of a stream on their way: a frame each where the caller does not count them. */
+  private apart: Steps | undefined = undefined
 
   constructor(
     link: Link,
@@ -274,6 +276,7 @@ export class Exchange extends TimerWheel.Entry implements Request {
 
   private release() {
     this.steps?.close()
+    this.apart?.close()
     this.questions?.close()
   }
 
@@ -376,19 +379,27 @@ export class Exchange extends TimerWheel.Entry implements Request {
     return new Response.AlreadyAnswered({ service: this.service, action: this.action })
   }
 
-  /** Effect of items of a stream. Succeeds when they have left, or have their place where the caller counts them. */
+  /** Effect of items of a stream. Succeeds when all have their place among those on their way. */
   sendItems(items: ReadonlyArray<unknown>): Effect.Effect<void> {
-    const { steps } = this
     const codec = this.entry.items!
     const texts: Array<string> = []
     for (const item of items) {
       const encoded = codec.encode(item)
-      if (!Exit.isExit(encoded) || Exit.isFailure(encoded) || steps === undefined) {
+      if (!Exit.isExit(encoded) || Exit.isFailure(encoded)) {
         return Effect.forEach(items, (item) => this.byHand(codec, item, "success", false), { discard: true })
       }
       texts.push(stringify(encoded.value, codec))
     }
-    return this.answered && !this.stopped ? this.deliver("success", null, false) : steps!.write(texts)
+    if (this.answered && !this.stopped) return this.deliver("success", null, false)
+    this.apart ??= this.steps ?? new Steps((text, _, __, left) => this.writeApart(text, left), Infinity, 0)
+    return this.apart.write(texts)
+  }
+
+  /** One item to a caller that does not count them. */
+  private writeApart(text: string, left: () => void) {
+    // One before it was too large, or is heard by nobody.
+    if (this.stopped || this.answered) return left()
+    this.write("success", text, false, left)
   }
 
   /** Effect of a question to the caller. */

@@ -1,4 +1,7 @@
-/** The steps of one exchange on their way to a caller that counts them: numbered, packed, and no more than it has room for. */
+/**
+ * The steps of one exchange on their way to a caller that counts them: numbered, packed, and no more than it has room for. Without a limit
+ * of their length each leaves alone and at once, for callers that count nothing.
+ */
 import * as Effect from "effect/Effect"
 
 /** Characters of steps that leave as one frame, where frames may be that large; a step that is larger leaves alone. */
