@@ -229,6 +229,45 @@ const promises: ReadonlyArray<
       })
   ],
   [
+    "takes no end of what another one has claimed and given back, and leaves its turn to it",
+    (place) =>
+      Effect.gen(function* () {
+        const { queue, store } = place
+        const a = yield* join(place, "a")
+        const b = yield* join(place, "b", { idleMillis: 0 })
+        yield* append(store, queue, { id: "1", key: "ann" })
+        yield* append(store, queue, { id: "2", key: "ann" })
+        yield* append(store, queue, { id: "other" })
+        const entries = yield* read(a)
+        assert.deepStrictEqual(ids(entries), ["1", "other"])
+        const { entries: claimed } = yield* b.claim(1)
+        assert.deepStrictEqual(ids(claimed), ["1"])
+        assert.isTrue(yield* told((done) => b.retry(claimed[0]!, 30, true, done)))
+        // Those of one step.
+        const settled = yield* Effect.forEach(entries, (entry) => settle(a, entry, `end ${entry.id}`), {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(settled, [false, true])
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Waiting" })
+        assert.deepStrictEqual(yield* state(store, queue, "other"), { _tag: "Done", frame: "end other" })
+        // And by itself.
+        assert.isFalse(yield* settle(a, entries[0]!))
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Waiting" })
+        yield* append(store, queue, { id: "behind" })
+        const [behind, ...others] = yield* read(a)
+        assert.deepStrictEqual([behind!.id, others], ["behind", []])
+        yield* until(
+          place,
+          Effect.map(a.promote, ({ nextMillis }) => (nextMillis > 30 ? [1] : []))
+        )
+        const [again, ...early] = yield* read(b)
+        assert.deepStrictEqual([again!.id, again!.deliveries, early], ["1", 3, []])
+        assert.isTrue(yield* settle(b, again!, "of b"))
+        assert.deepStrictEqual(yield* state(store, queue, "1"), { _tag: "Done", frame: "of b" })
+        assert.deepStrictEqual(ids(yield* read(b)), ["2"])
+      })
+  ],
+  [
     "sets aside with all that is known, and drops the oldest beyond the limit",
     (place) =>
       Effect.gen(function* () {

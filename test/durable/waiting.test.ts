@@ -608,6 +608,26 @@ describe("a durable call under policies", () => {
     })
   )
 
+  it.effect("goes on with its newest attempt, whatever a look of an older one finds after that", () =>
+    Effect.gen(function* () {
+      const { answer, appends, jobs, looks } = yield* scene({ append: () => ({ _tag: "Added" }) })
+      const impatient: Policy.Policy = (call) =>
+        Effect.timeoutOrElse(call, { duration: "1500 millis", orElse: () => call })
+      const call = yield* start(jobs.run({ n: 1 }, { timeout: "10 seconds", policies: [impatient] }))
+      yield* Played.pass(1_500)
+      const [first, second, ...others] = yield* Played.rest(appends)
+      assert.deepStrictEqual([second!.message.id, others], [first!.message.id, []])
+      const look = yield* Played.next(looks)
+      assert.strictEqual(look.at, 1_000)
+      look.done(undefined, Played.done(5))
+      yield* Played.pass(0)
+      assert.isUndefined(call.pollUnsafe())
+      answer(second!, success(6))
+      yield* Played.pass(0)
+      assert.deepStrictEqual(call.pollUnsafe(), Exit.succeed(Exit.succeed(6)))
+    })
+  )
+
   it.effect("tells them what it is, and when it ends", () =>
     Effect.gen(function* () {
       const { jobs } = yield* scene({ append: () => Played.done(5) })
@@ -669,7 +689,36 @@ describe("the spans of durable calls", () => {
   )
 })
 
+/** What was counted of calls: the metric, its outcome, and its value where that is not 0. */
+const counted = (registry: Metric.MetricRegistry) =>
+  Array.from(registry.values(), ({ attributes, hooks, id }) => {
+    const state = hooks.get(Context.empty()) as { count?: number; value?: number }
+    return [id, attributes?.["outcome"] ?? "", state.count ?? state.value]
+  }).filter(([id, , count]) => String(id).startsWith("fiberbus_call") && count !== 0)
+
 describe("the metrics of durable calls", () => {
+  it.effect("count a call once that is interrupted while its answer is read", () =>
+    Effect.gen(function* () {
+      for (const append of [undefined, Played.done("text")]) {
+        const registry: Metric.MetricRegistry = new Map()
+        yield* Effect.gen(function* () {
+          const { answer, appends, jobs } = yield* scene({ append: () => append })
+          const call = yield* start(jobs.slow())
+          const appended = yield* Played.next(appends)
+          if (append === undefined) answer(appended, success("text"))
+          yield* Played.pass(500)
+          assert.deepStrictEqual(counted(registry), [["fiberbus_calls_in_flight", "", 1]])
+          yield* Fiber.interrupt(call)
+          yield* Played.pass(1_000)
+          assert.sameDeepMembers(counted(registry), [
+            ["fiberbus_call_duration_milliseconds", "", 1],
+            ["fiberbus_calls_total", "interrupted", 1]
+          ])
+        }).pipe(Effect.provideService(Metric.MetricRegistry, registry))
+      }
+    })
+  )
+
   it.effect("count each end once", () =>
     Effect.gen(function* () {
       const registry: Metric.MetricRegistry = new Map()
@@ -687,11 +736,7 @@ describe("the metrics of durable calls", () => {
         yield* Fiber.interrupt(left)
         const open = yield* start(jobs.run({ n: 1 }))
         yield* Played.pass(0)
-        const lines = Array.from(registry.values(), ({ attributes, hooks, id }) => {
-          const state = hooks.get(Context.empty()) as { count?: number; value?: number }
-          return [id, attributes?.["outcome"] ?? "", state.count ?? state.value]
-        }).filter(([id, , count]) => String(id).startsWith("fiberbus_call") && count !== 0)
-        assert.sameDeepMembers(lines, [
+        assert.sameDeepMembers(counted(registry), [
           ["fiberbus_calls_in_flight", "", 1],
           ["fiberbus_call_duration_milliseconds", "", 3],
           ["fiberbus_calls_total", "DeadlineExceeded", 1],

@@ -47,6 +47,8 @@ const makeStore = Effect.fnUntraced(function* (more: { readonly name?: string; r
     consumption: undefined as Durable.Consumption | undefined,
     /** What the store says to the end of a delivery: whether it was the first, an error, or nothing at all. */
     answer: (_: Told): boolean | Transport.TransportError | undefined => true,
+    /** The ends to which it has said nothing yet, oldest first. */
+    unsaid: [] as Array<Durable.Done>,
     claim: Effect.succeed({ entries: [], lost: 0 }) as ReturnType<Durable.Consumer["claim"]>,
     renew: Effect.succeed([]) as ReturnType<Durable.Consumer["renew"]>,
     promote: Effect.succeed({ nextMillis: 60_000, waiting: 0, dead: 0 }) as Durable.Consumer["promote"],
@@ -68,6 +70,7 @@ const makeStore = Effect.fnUntraced(function* (more: { readonly name?: string; r
     const answer = store.answer(told)
     if (answer instanceof Transport.TransportError) done(answer, false)
     else if (answer !== undefined) done(undefined, answer)
+    else store.unsaid.push(done)
   }
   const unused = () => Effect.die("not asked here")
   const durable: Durable.Durable["Service"] = {
@@ -600,6 +603,29 @@ describe("a process that consumes", () => {
       yield* give(entry("last"))
       assert.lengthOf(begun, 1_001)
       assert.lengthOf(store.of("read"), 2)
+    })
+  )
+
+  it.effect("reads on when the store has heard of one of them, although no handler is left that could end", () =>
+    Effect.gen(function* () {
+      const { begun, give, store } = yield* setUp({ concurrency: 1 })
+      store.answer = () => undefined
+      yield* give(...Array.from({ length: 1_001 }, (_, i) => entry(`${i}`)))
+      assert.lengthOf(begun, 1_001)
+      assert.lengthOf(store.of("read"), 1)
+      yield* give(entry("next"))
+      assert.lengthOf(begun, 1_001)
+      store.unsaid.shift()!(undefined, true)
+      yield* Scripted.turns()
+      assert.deepStrictEqual(begun.slice(1_001), ["next"])
+      assert.lengthOf(store.of("read"), 2)
+      // It is one more that is not settled.
+      yield* give(entry("last"))
+      assert.lengthOf(begun, 1_002)
+      // One that was ended elsewhere makes room as well.
+      store.unsaid.shift()!(undefined, false)
+      yield* Scripted.turns()
+      assert.deepStrictEqual(begun.slice(1_001), ["next", "last"])
     })
   )
 

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { vi } from "vitest"
 import { RespReader } from "../../src/transport/internal/RespReader.ts"
+import * as redisReplies from "../../src/transport/internal/redisReplies.ts"
 
 const message = (channel: string, payload: string | Buffer, type = ">", kind = "message") => {
   const bytes = Buffer.from(payload)
@@ -60,6 +61,14 @@ const read = (chunks: ReadonlyArray<Buffer>, { listens, number = [], ours = numb
   )
   return { frames, replies, seen }
 }
+
+const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`
+
+/** An array as Redis writes it. */
+const list = (...items: ReadonlyArray<string>) => `*${items.length}\r\n${items.join("")}`
+
+const piecesOf = (bytes: Buffer, size: number) =>
+  Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => bytes.subarray(i * size, (i + 1) * size))
 
 /** Texts are the same whether they are bytes or not. */
 const shown = (reply: unknown) =>
@@ -248,6 +257,58 @@ describe("RespReader", () => {
       // Each of its items, and one more for each chunk that ended within one.
       assert.isBelow(looks, items * (3 + ours) + reply.length / 100 + 100)
     })
+
+  it("makes one text of a long reply of its own when all of it is there, and not with each chunk", () => {
+    const texts = Array.from({ length: 100 }, (_, i) => `${i}`.padEnd(1_000, "x"))
+    const { toString } = Buffer.prototype
+    let made = 0
+    Buffer.prototype.toString = function (this: Buffer, ...args: any) {
+      if (args.length === 1 && args[0] === "latin1") made++
+      return Reflect.apply(toString, this, args)
+    } as never
+    try {
+      const chunks = piecesOf(Buffer.from(list(...texts.map(bulk))), 500)
+      assert.deepStrictEqual(read(chunks, { ours: "all" }).replies, [texts])
+    } finally {
+      Buffer.prototype.toString = toString
+    }
+    // Its beginning might have been all of it.
+    assert.strictEqual(made, 2)
+  })
+
+  it("gives the texts of what is too large to be one text as bytes, of which messages are read all the same", () => {
+    const entries = Array.from({ length: 17 }, (_, i) => ({ name: `${i + 1}-0`, frame: `${i}`.padEnd(1_048_576, "x") }))
+    const reply = (frames: ReadonlyArray<(typeof entries)[number]>) =>
+      list(
+        list(
+          bulk("{q}.requests"),
+          list(
+            ...frames.map(({ frame, name }) =>
+              list(bulk(name), list(...["id", `of ${name}`, "n", "2", "key", "k", "frame", frame].map(bulk)))
+            )
+          )
+        )
+      )
+    const bytes = Buffer.concat([Buffer.from(reply(entries)), message("users", "hi")])
+    assert.isAbove(bytes.length, 16_777_216)
+    const { frames, replies, seen } = read(piecesOf(bytes, 4_000_000), { ours: "all" })
+    assert.lengthOf(replies, 1)
+    assert.deepStrictEqual([seen.length, seen[1]], [2, `message users ${base64("hi")}`])
+    assert.isTrue(Buffer.isBuffer(frames[0]))
+    const found = redisReplies.read(replies[0])
+    assert.deepStrictEqual(
+      found.map(({ frame: _, ...entry }) => entry),
+      entries.map(({ name }, i) => ({ entry: name, id: `of ${name}`, key: "k", deliveries: 3, at: i + 1 }))
+    )
+    found.forEach(({ frame }, i) => {
+      assert.isTrue(Buffer.isBuffer(frame) && frame.equals(Buffer.from(entries[i]!.frame)))
+    })
+    // One of them alone is text.
+    const [small] = redisReplies.read(
+      read(piecesOf(Buffer.from(reply(entries.slice(0, 1))), 4_000_000), { ours: "all" }).replies[0]
+    )
+    assert.isTrue(small!.frame === entries[0]!.frame)
+  })
 
   it("puts large messages together where the last one was, and not where one was given out as bytes", () => {
     const allocated = vi.spyOn(Buffer, "allocUnsafeSlow")
