@@ -3,8 +3,8 @@ import { Context, Effect, Fiber, Layer, Logger, Schedule } from "effect"
 import { Durable, Transport } from "fiberbus"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
+import * as Sentinel from "../../src/testing/internal/Sentinel.ts"
 import { isDown, untilState } from "../resilience/account.ts"
-import * as Sentinel from "../resilience/sentinel.ts"
 import * as Account from "./account.ts"
 
 // Real time: it is about real servers that change their roles. Everything waits for a signal; no duration is asserted.

@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Logger, Redacted, Schedule } from "effect"
 import { RedisServer } from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
+import * as Sentinel from "../../src/testing/internal/Sentinel.ts"
 import * as Account from "./account.ts"
-import * as Sentinel from "./sentinel.ts"
 
 // Real time: it is about real servers that change their roles. Everything waits for a signal; no duration is asserted.
 

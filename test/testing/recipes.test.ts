@@ -5,7 +5,15 @@ import { resolve } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Effect, Layer, Logger, Ref, Schema, SchemaTransformation } from "effect"
 import { Action, Caller, Handlers, Listener, Memory, Service, Topic } from "fiberbus"
-import { Laws, RedisClusterServer, RedisServer, TestBus, TopicLaws, TransportConformance } from "fiberbus/testing"
+import {
+  Laws,
+  RedisClusterServer,
+  RedisSentinelServer,
+  RedisServer,
+  TestBus,
+  TopicLaws,
+  TransportConformance
+} from "fiberbus/testing"
 import * as RedisPubSub from "fiberbus/transport/RedisPubSub"
 import { CardDeclined, Orders, Payments } from "../../examples/shop/contract.ts"
 import { OrdersLive } from "../../examples/shop/orders.ts"
@@ -159,6 +167,21 @@ describe("recipes", () => {
       const users = yield* Caller.make(Users)
       assert.deepStrictEqual(yield* users.get_user({ id: "1" }), ann)
     }).pipe(Effect.provide(OverRedis))
+  )
+
+  it.live(
+    "a real Sentinel",
+    () => {
+      const isRelieved = Effect.gen(function* () {
+        const redis = yield* RedisSentinelServer.make()
+        const old = yield* redis.master
+        yield* old.kill
+        const successor = yield* redis.promoted(old)
+        notEqual(successor.port, old.port)
+      })
+      return Effect.scoped(isRelieved)
+    },
+    90_000
   )
 
   it.live(

@@ -3,11 +3,14 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { Effect, Schedule } from "effect"
-import type { RedisServer } from "fiberbus/testing"
-import * as FreePort from "../../src/testing/internal/FreePort.ts"
-import * as RedisCommand from "../../src/testing/internal/RedisCommand.ts"
-import * as ServerProcess from "../../src/testing/internal/ServerProcess.ts"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as RedisServer from "../RedisServer.ts"
+import * as FreePort from "./FreePort.ts"
+import * as Machine from "./Machine.ts"
+import * as RedisCommand from "./RedisCommand.ts"
+import { RedisServerError } from "./RedisServerError.ts"
+import * as ServerProcess from "./ServerProcess.ts"
 
 /** Succeeds when it knows the replica, so that a failover can happen. `redis-server --sentinel` is all it takes. */
 export const make = Effect.fnUntraced(function* (options: {
@@ -72,9 +75,16 @@ export const make = Effect.fnUntraced(function* (options: {
     yield* command("REPLICAS", name).pipe(
       Effect.filterOrFail(
         (replicas) => String(replicas).includes("master-link-status,ok"),
-        () => "not yet" as const
+        () =>
+          new RedisServerError({
+            kind: "ClusterFailed",
+            operation: "start a Sentinel",
+            detail: "it knows no replica",
+            hint: ""
+          })
       ),
-      Effect.retry(Schedule.spaced("50 millis"))
+      Effect.retry(Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: "60 seconds" }))),
+      Machine.onRealTime
     )
   }
   return { host: "127.0.0.1", port, command }
