@@ -1,7 +1,7 @@
 /** The code of docs/durable.md, type-checked. */
-import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Schedule, Schema } from "effect"
 import { Action, Broadcast, Caller, DeadLetters, Handlers, Listener, Service, Topic } from "fiberbus"
+import * as Main from "fiberbus/node/Main"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
 
 class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { why: Schema.String }) {}
@@ -19,9 +19,7 @@ const PaymentsLive = Handlers.layer(Payments, {
   charge: ({ cents }) => Effect.succeed({ receipt: `r-${cents}` })
 })
 
-NodeRuntime.runMain(
-  Layer.launch(PaymentsLive.pipe(Layer.provide(RedisStreams.layer({ url: "redis://127.0.0.1:6379" }))))
-)
+Main.run(PaymentsLive.pipe(Layer.provide(RedisStreams.layer({ url: "redis://127.0.0.1:6379" }))))
 
 export const InCluster = RedisStreams.layerCluster({
   nodes: [{ host: "10.0.0.1" }, { host: "10.0.0.2" }, { host: "10.0.0.3" }],
