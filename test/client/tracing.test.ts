@@ -71,7 +71,7 @@ describe("a traced call", () => {
       assert.deepStrictEqual(Object.fromEntries(client!.attributes), failed)
       const { "fiberbus.request_id": id, ...rest } = Object.fromEntries(server!.attributes)
       assert.deepStrictEqual(rest, failed)
-      assert.match(String(id), /^[\w-]{16}-1$/)
+      assert.match(String(id), /^[0-9a-f-]{36}-1$/)
     }).pipe(Effect.provide(UsersLive), Effect.provide(Memory.layer), (effect) => traced(effect, recorder))
   })
 

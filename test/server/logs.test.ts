@@ -48,7 +48,7 @@ describe("what a handler logs", () => {
           const [begin, fork, end] = lines.filter(({ message }) => message.endsWith(` ${word}`))
           const { requestId, ...rest } = begin!.annotations
           assert.deepStrictEqual(rest, { service: "work", action: "say" })
-          assert.match(String(requestId), /^[\w-]{16}-[1-3]$/)
+          assert.match(String(requestId), /^[0-9a-f-]{36}-[1-3]$/)
           assert.deepStrictEqual(fork!.annotations, begin!.annotations)
           assert.deepStrictEqual(end!.annotations, { ...begin!.annotations, own: word })
           ids.set(word, requestId)

@@ -42,7 +42,7 @@ export const make = Effect.fnUntraced(function* (options: {
     `dir ${folder}`,
     ...(password === undefined ? [] : [`requirepass ${password}`]),
     `sentinel monitor ${name} 127.0.0.1 ${master.port} 1`,
-    `sentinel down-after-milliseconds ${name} 500`,
+    `sentinel down-after-milliseconds ${name} 1500`,
     `sentinel failover-timeout ${name} 3000`
   ]
   Fs.writeFileSync(Path.join(folder, "sentinel.conf"), `${config.join("\n")}\n`)
