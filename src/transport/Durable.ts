@@ -73,6 +73,8 @@ export interface Entry {
   readonly deliveries: number
   /** When it was appended, in milliseconds since 1970 on the store's clock. */
   readonly at: number
+  /** It was read, and is taken over from a consumer that was silent for too long. */
+  readonly claimed?: boolean
 }
 
 /** The end of a message: its result, and who waits for it. */
@@ -139,7 +141,7 @@ export type Done = (error: TransportError | undefined, settled: boolean) => void
 export interface Consumer {
   /**
    * Waits for new messages and gives up to `max` of them, perhaps none. After a lost connection those come first that were delivered to this
-   * consumer and perhaps never arrived: it may have some of them in hand.
+   * consumer and perhaps never arrived: it may have some of them in hand. A store may give those with them that `claim` would take over.
    */
   readonly read: (max: number) => Effect.Effect<ReadonlyArray<Entry>, TransportError>
   /** Takes over up to `max` deliveries whose consumer was silent for too long; `lost` counts those whose message has gone. */

@@ -365,12 +365,16 @@ const keeping = (
     ): Effect.fn.Return<Consumer, TransportError, Scope.Scope> {
       const { consumer, group, idleMillis, maxDeadLetters, queue, windowMillis } = consumption
       const stream = `${queue}.requests`
+      const idle = String(Math.round(idleMillis))
       const window = String(Math.round(windowMillis))
       const wakes = delayed.get(queue) ?? new Set<() => void>()
       delayed.set(queue, wakes)
       let mayMiss = false
+      // Redis 8.4 gives silent deliveries with the new ones. What a connection leads to may be older, or newer, than what the last one led to.
+      let canClaim = true
       const reader = keeper.reader(queue, () => {
         mayMiss = true
+        canClaim = true
       })
       yield* Effect.addFinalizer(() => reader.close)
       yield* reader.start
@@ -420,16 +424,22 @@ const keeping = (
       const readNew = (max: number) =>
         Effect.callback<ReadonlyArray<Entry>, TransportError>((resume) => {
           let isWanted = true
-          const block = String(RedisKeeper.blockMillis)
-          reader.wait(
-            "xreadgroup",
-            ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", block, "STREAMS", stream, ">"],
-            (error, reply) => {
-              const entries = error === undefined ? redisReplies.read(reply) : []
-              if (!isWanted) return giveBack(entries)
-              resume(error === undefined ? Effect.succeed(entries) : Effect.fail(error))
-            }
-          )
+          const words = ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", String(RedisKeeper.blockMillis)]
+          const wait = (claims: boolean) =>
+            reader.wait(
+              "xreadgroup",
+              [...words, ...(claims ? ["CLAIM", idle] : []), "STREAMS", stream, ">"],
+              (error, reply) => {
+                if (claims && error?.detail.startsWith("ERR syntax error")) {
+                  canClaim = false
+                  return isWanted ? wait(false) : undefined
+                }
+                const entries = error === undefined ? redisReplies.read(reply) : []
+                if (!isWanted) return giveBack(entries)
+                resume(error === undefined ? Effect.succeed(entries) : Effect.fail(error))
+              }
+            )
+          wait(canClaim)
           return Effect.sync(() => {
             isWanted = false
             // It waits for nothing any more.
@@ -485,7 +495,7 @@ const keeping = (
                 )
               )
           ),
-        claim: (max) => deliveries("claim", [String(Math.round(idleMillis)), String(max)]),
+        claim: (max) => deliveries("claim", [idle, String(max)]),
         renew: (entries) =>
           Effect.map(running("renew", queue, [group, consumer, ...entries]), (reply) =>
             Array.isArray(reply) ? reply.map(String) : []

@@ -69,6 +69,16 @@ const read = (consumer: Durable.Consumer, max = 10) =>
     }
   })
 
+/** Valkey says that it is a Redis 7.2. */
+const isAtLeast = (wanted: string) =>
+  Effect.gen(function* () {
+    const { command } = yield* RedisServer.RedisServer
+    const info = String(yield* Effect.orDie(command("INFO", "server")))
+    const [major, minor] = (/redis_version:(\S+)/.exec(info)?.[1] ?? "0.0").split(".").map(Number)
+    const [leastMajor, leastMinor] = wanted.split(".").map(Number)
+    return major! > leastMajor! || (major === leastMajor && minor! >= leastMinor!)
+  })
+
 const burial = { reason: "Defect", cause: "it broke", action: "charge" }
 
 const promises: ReadonlyArray<
@@ -256,6 +266,8 @@ const promises: ReadonlyArray<
         yield* append(store, queue, { id: "behind" })
         const [behind, ...others] = yield* read(a)
         assert.deepStrictEqual([behind!.id, others], ["behind", []])
+        // Else it would be silent for too long at once.
+        assert.isTrue(yield* settle(a, behind!))
         yield* until(
           place,
           Effect.map(a.promote, ({ nextMillis }) => (nextMillis > 30 ? [1] : []))
@@ -511,13 +523,73 @@ it.layer(redis, { excludeTestServices: true })("Redis", (it) => {
           }),
         { concurrency: "unbounded" }
       )
-      assert.deepStrictEqual(outcomes, [false, true, true, true, "WRONGTYPE", false])
+      // An older Redis cannot tell a deleted one without an id from one that was ended.
+      const nameable = yield* isAtLeast("8.2")
+      assert.deepStrictEqual(outcomes, [false, true, true, true, "WRONGTYPE", nameable])
       const results = ["first", "end deleted", "end acknowledged", "end well", "end broken"]
       assert.deepStrictEqual(
         yield* Effect.forEach(entries.slice(0, 5), ({ id }) => state(store, queue, id)),
         results.map((frame) => ({ _tag: "Done" as const, frame }))
       )
       assert.strictEqual(yield* Effect.orDie(command("XLEN", `${queue}.requests`)), 0)
+    })
+  )
+
+  it.effect("tells one that was given back from one that was deleted by hand, where Redis can", () =>
+    Effect.gen(function* () {
+      const { command } = yield* RedisServer.RedisServer
+      const store = yield* Durable.Durable
+      const queue = "{which}"
+      for (const id of ["back", "deleted"]) yield* append(store, queue, { id })
+      const consumer = yield* join({ store, queue, pass: Effect.void }, "a")
+      const [back, deleted] = yield* read(consumer)
+      assert.isTrue(yield* told((done) => consumer.retry(back!, 60_000, true, done)))
+      yield* Effect.orDie(command("XDEL", `${queue}.requests`, deleted!.entry))
+      const outcomes = yield* Effect.forEach([back!, deleted!], (entry) => settle(consumer, entry, "late"), {
+        concurrency: "unbounded"
+      })
+      // An older one knows only how many of both had been in hand.
+      if (yield* isAtLeast("8.2")) assert.deepStrictEqual(outcomes, [false, true])
+      else assert.lengthOf(outcomes.filter(Boolean), 1)
+    })
+  )
+
+  it.effect("takes over with a read what was silent for too long, where Redis can", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* RedisServer.RedisServer
+      const store = Context.get(yield* Layer.build(Layer.fresh(RedisStreams.layerDurable({ url }))), Durable.Durable)
+      const refusals = Effect.map(Effect.orDie(command("INFO", "commandstats")), (info) =>
+        Number(/cmdstat_xreadgroup:.*failed_calls=(\d+)/.exec(String(info))?.[1] ?? 0)
+      )
+      const place: Place = { store, queue: "{silent}", pass: Effect.sleep("10 millis") }
+      const a = yield* join(place, "a")
+      yield* append(store, place.queue, { id: "1" })
+      const [held] = yield* read(a)
+      assert.isNotTrue(held!.claimed)
+      const b = yield* join(place, "b", { idleMillis: 50 })
+      const refused = yield* refusals
+      if (yield* isAtLeast("8.4")) {
+        // The read that waits ends when the time is over.
+        const [taken] = yield* read(b)
+        assert.deepStrictEqual(
+          [taken!.id, taken!.entry, taken!.deliveries, taken!.claimed],
+          ["1", held!.entry, 2, true]
+        )
+        assert.strictEqual(yield* refusals, refused)
+      } else {
+        assert.deepStrictEqual(yield* b.read(1), [])
+        assert.deepStrictEqual(yield* b.read(1), [])
+        // Asked once, and then no more.
+        assert.strictEqual((yield* refusals) - refused, 1)
+        const taken = yield* until(
+          place,
+          Effect.map(b.claim(1), ({ entries }) => entries)
+        )
+        assert.deepStrictEqual(ids(taken), ["1"])
+      }
+      yield* append(store, place.queue, { id: "2" })
+      const [fresh] = yield* read(b)
+      assert.deepStrictEqual([fresh!.id, fresh!.deliveries, fresh!.claimed ?? false], ["2", 1, false])
     })
   )
 

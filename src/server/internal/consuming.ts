@@ -159,7 +159,12 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const takeAll = (entries: ReadonlyArray<Durable.Entry>) => {
-    for (const entry of entries) take(entry)
+    let claimed = 0
+    for (const entry of entries) {
+      if (entry.claimed === true) claimed++
+      take(entry)
+    }
+    if (claimed > 0) metrics.claimed(claimed)
   }
 
   // One line for each time that it cannot be reached.

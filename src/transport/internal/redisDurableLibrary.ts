@@ -247,18 +247,33 @@ local function found(base, entries, ids, acked)
   return told
 end
 
+-- Ends deliveries, and deletes their entries. Nothing where all were there to be ended, else of each: 's' that it was, 'l' that it was ended before.
+local function finishAll(base, group, entries, ids)
+  -- Redis 8.2 says it of each; its user may not have the right yet. What somebody else has acknowledged still waits.
+  if redis.REDIS_VERSION_NUM >= ${0x080200} then
+    local each = redis.pcall('XACKDEL', base .. '.requests', group, 'IDS', #entries, unpack(entries))
+    if not each.err then
+      local all = true
+      for n, entry in ipairs(entries) do
+        local ended = each[n] ~= -1 or redis.call('XDEL', base .. '.requests', entry) == 1
+        all = all and ended
+        each[n] = ended and 's' or 'l'
+      end
+      return not all and each or nil
+    end
+  end
+  local acked = redis.call('XACK', base .. '.requests', group, unpack(entries))
+  if acked ~= #entries then return found(base, entries, ids, acked) end
+  redis.call('XDEL', base .. '.requests', unpack(entries))
+end
+
 -- group, window, then of each caller: where it listens, how many words a message has, how many messages, and of each of these: entry, id, frame,
 -- and where there are four words, key. 0: all are settled now. Else of each: 's' that it is, 'l' that it was ended before, 'e' and the error.
 local function settle(keys, args)
   local base, window = baseOf(keys), args[2]
-  local known, keeps, entries, ids, told = base .. '.id:', tonumber(window) > 0, {}, {}, nil
+  local known, keeps, entries, ids = base .. '.id:', tonumber(window) > 0, {}, {}
   each(args, function(n, at) entries[n], ids[n] = args[at], args[at + 1] end)
-  local acked = redis.call('XACK', keys[1], args[1], unpack(entries))
-  if acked == #entries then
-    redis.call('XDEL', keys[1], unpack(entries))
-  else
-    told = found(base, entries, ids, acked)
-  end
+  local told = finishAll(base, args[1], entries, ids)
   each(args, function(n, at, width, replyTo)
     if told and told[n] == 'l' then return end
     local frame, thrown = args[at + 2], nil

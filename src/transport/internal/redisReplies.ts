@@ -7,7 +7,7 @@ const frameOf = (value: unknown): Frame => (Buffer.isBuffer(value) ? value : tex
 const textOf = (value: unknown): string =>
   typeof value === "string" ? value : Buffer.isBuffer(value) ? value.toString() : String(value ?? "")
 
-const entryOf = (name: unknown, list: unknown, count: number): Entry => {
+const entryOf = (name: unknown, list: unknown, count: number, claimed = false): Entry => {
   const entry = textOf(name)
   let id = ""
   let frame: Frame = ""
@@ -34,7 +34,8 @@ const entryOf = (name: unknown, list: unknown, count: number): Entry => {
         at = whole(textOf(value))
     }
   }
-  return { entry, id, frame, key, deliveries: before + count, at: at || whole(entry.slice(0, entry.indexOf("-"))) }
+  at ||= whole(entry.slice(0, entry.indexOf("-")))
+  return { entry, id, frame, key, deliveries: before + count, at, claimed }
 }
 
 const whole = (text: string) => {
@@ -42,12 +43,17 @@ const whole = (text: string) => {
   return Number.isSafeInteger(number) && number >= 0 ? number : 0
 }
 
-/** Of XREADGROUP: delivered for the first time under its name. */
+/**
+ * Of XREADGROUP: delivered for the first time under its name. With CLAIM, which adds for how long each was silent and how often it had been
+ * delivered, those that are taken over too.
+ */
 export const read = (reply: unknown): ReadonlyArray<Entry> => {
   const entries: Array<Entry> = []
   const add = (list: unknown) => {
     for (const entry of Array.isArray(list) ? list : []) {
-      if (Array.isArray(entry)) entries.push(entryOf(entry[0], entry[1], 1))
+      if (!Array.isArray(entry)) continue
+      const before = whole(textOf(entry[3]))
+      entries.push(entryOf(entry[0], entry[1], before + 1, before > 0))
     }
   }
   // A list of streams with their entries; in RESP3 a map, whose keys and values come in turn.
