@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as DeadLetters from "../client/DeadLetters.ts"
+import * as Service from "../contract/Service.ts"
 import type { Durable } from "../transport/Durable.ts"
 import type { Transport, TransportError } from "../transport/Transport.ts"
 import * as CallOption from "./CallOption.ts"
@@ -21,23 +22,30 @@ const of = {
     Flag.withDescription("Those of a group of listeners: SERVICE is then the name of the topic"),
     Flag.optional
   ),
+  partitions: Flag.Int("partitions").pipe(
+    Flag.withDescription("How many partitions the contract gives the service. Default 1"),
+    Flag.withDefault(1)
+  ),
   connection: RedisOption.flags
 }
 
 interface Of {
   readonly service: string
   readonly group: Option.Option<string>
+  readonly partitions: number
   readonly connection: RedisOption.RedisOption
 }
 
 const run = <A>(
-  { connection, group, service }: Of,
+  { connection, group, partitions, service }: Of,
   use: (of: DeadLetters.Of) => Effect.Effect<A, TransportError | Failed, Durable | Transport>
 ): Effect.Effect<A, Failed> =>
   Effect.gen(function* () {
     yield* CallOption.checkNames(service, "dead")
+    if (!(partitions >= 1 && partitions <= Service.maxPartitions))
+      return yield* usage(`--partitions is a number from 1 to ${Service.maxPartitions}, not ${partitions}`)
     return yield* Effect.mapError(
-      use(Option.isSome(group) ? { topic: service, group: group.value } : service),
+      use(Option.isSome(group) ? { topic: service, group: group.value } : { serviceName: service, partitions }),
       (error) => (error instanceof Failed ? error : fromTransportError(error))
     )
   }).pipe(
@@ -65,13 +73,17 @@ const list = Command.make(
     const letters = yield* run(given, (of) => DeadLetters.list(of, { limit, after: Option.getOrUndefined(after) }))
     for (const letter of letters) yield* Output.out(JSON.stringify(summary(letter)))
   })
-).pipe(Command.withDescription("Print one line of JSON for each, oldest first, without what they carry"))
+).pipe(
+  Command.withDescription(
+    "Print one line of JSON for each, partition by partition and there oldest first, without what they carry"
+  )
+)
 
 const letter = Argument.String("letter").pipe(Argument.withDescription("As `fiberbus dead list` names it"))
 
 const show = Command.make(
   "show",
-  { service: of.service, letter, group: of.group, connection: of.connection },
+  { ...of, letter },
   Effect.fnUntraced(function* ({ letter, ...given }) {
     const found = yield* run(given, (of) => DeadLetters.find(of, letter))
     if (found === undefined) return yield* gone(letter)
@@ -88,7 +100,7 @@ const all = Flag.Boolean("all").pipe(Flag.withDescription("All that there are"),
 const changing = (name: "replay" | "discard", one: typeof DeadLetters.replay, every: typeof DeadLetters.replayAll) =>
   Command.make(
     name,
-    { service: of.service, letters, all, group: of.group, connection: of.connection },
+    { ...of, letters, all },
     Effect.fnUntraced(function* ({ all, letters, ...given }) {
       if (all === letters.length > 0) return yield* usage(`name the letters to ${name}, or give --all`)
       if (all) return yield* Output.out(String(yield* run(given, every)))

@@ -205,7 +205,7 @@ export const make = <S extends Service.Any>(
         return yield* Effect.die(new NoStore({ name: `${service.serviceName}.${action.name}` }))
       }
       const members = isRouted(action) ? router?.members(action.name) : undefined
-      caller[action.name] = toMethod(shared, service.serviceName, action, metrics, members, options, durable)
+      caller[action.name] = toMethod(shared, service, action, metrics, members, options, durable)
     }
     return caller as Caller<S>
   }) as any
@@ -215,7 +215,7 @@ const isRouted = ({ annotations }: Action.Any) => Context.get(annotations, Actio
 
 const toMethod = (
   inbox: Inbox,
-  service: string,
+  { partitions, serviceName: service }: Service.Any,
   action: Action.Any,
   metrics: CallMetrics.CallMetrics,
   members: Members | undefined,
@@ -256,7 +256,7 @@ const toMethod = (
           return run(method, payload, settingsOf(options, payload), options)
         }
   if (Action.isDurable(action) && durable !== undefined) {
-    const kept = Kept.make(method, durable)
+    const kept = Kept.make(method, durable, partitions)
     return Object.assign(
       using((_, payload, settings) => Kept.unary(kept, payload, settings)),
       {

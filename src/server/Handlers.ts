@@ -102,7 +102,7 @@ export const layer = <S extends Service.Any, Handlers extends HandlersOf<S>, E =
       const entries = Object.values(service.actions).map((action) =>
         toEntry(service, action, made[action.name as Service.ActionName<S>], context)
       )
-      yield* serve(service.serviceName, entries, Options.resolve(options))
+      yield* serve(service, entries, Options.resolve(options))
     })
   ) as any
 }
@@ -159,7 +159,7 @@ export const serve = <S extends Service.Any>(
       const { serve } = yield* host
       const context = yield* Effect.context<never>()
       const entries = Object.keys(service.actions).map((name) => Context.getUnsafe(context, providedKey(service, name)))
-      yield* serve(service.serviceName, entries, Options.resolve(options))
+      yield* serve(service, entries, Options.resolve(options))
     })
   ) as any
 

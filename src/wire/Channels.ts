@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import * as Glob from "../contract/Glob.ts"
+import * as Crc16 from "./Crc16.ts"
 
 /** Longest channel that an answer is sent to, in bytes. */
 export const maxReplyToBytes = 256
@@ -41,6 +42,19 @@ export const inbox = (prefix: string): string => inboxPrefix(prefix) + randomUUI
  * hash tag, which keeps them in one slot of a cluster.
  */
 export const queue = (prefix: string, name: string): string => `${prefix}{${name}}`
+
+/**
+ * The partitions of what is kept for a service, each in a slot of its own. The first one bears the name of the whole, which it is where there
+ * is but one; the mark behind the braces of the others keeps them apart from a service of such a name.
+ */
+export const partitions = (prefix: string, name: string, count: number): readonly [string, ...Array<string>] => [
+  queue(prefix, name),
+  ...Array.from({ length: count - 1 }, (_, i) => `${queue(prefix, `${name}/${i + 1}`)}#`)
+]
+
+/** Which of so many partitions has a message: by its key, or by its id where it has none. Source: ours; Redis' CRC16, for writers in other languages. */
+export const partitionOf = (id: string, key: string, count: number): number =>
+  count === 1 ? 0 : Crc16.of(key === "" ? id : key) % count
 
 /** What is kept for one group of listeners to a topic, in the same slot as the topic's own. */
 export const groupQueue = (prefix: string, topic: string, group: string): string => `${queue(prefix, topic)}:${group}`

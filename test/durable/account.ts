@@ -7,10 +7,11 @@ import { type Duration, Effect, Fiber, Layer, Schedule, Schema, type Scope } fro
 import { Action, Caller, DeadLetters, type Durable, Handlers, Request, Service, type Transport } from "fiberbus"
 import type { RedisClusterServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
+import * as Channels from "../../src/wire/Channels.ts"
 
 type Cluster = RedisClusterServer.RedisClusterServer["Service"]
 
-const serviceOf = (name: string) =>
+const serviceOf = (name: string, partitions: number) =>
   Service.make(
     name,
     Action.make("book", { payload: { id: Schema.String, key: Schema.String }, success: { id: Schema.String } }).pipe(
@@ -18,7 +19,7 @@ const serviceOf = (name: string) =>
       Action.annotate(Action.Key, ({ key }: { readonly key: string }) => key),
       Action.annotate(Action.Redelivery, { deliveries: 1_000 })
     )
-  )
+  ).pipe(Service.partitioned(partitions))
 
 /** What came of it. */
 export interface Balance {
@@ -32,8 +33,10 @@ export interface Place {
   readonly bus: Layer.Layer<Durable.Durable | Transport.Transport, Transport.TransportError>
   /** Of the services. */
   readonly names: ReadonlyArray<string>
-  /** Asks the Redis that keeps what is for a service. */
-  readonly ask: (name: string, ...words: readonly [string, ...Array<string>]) => Effect.Effect<unknown, unknown>
+  /** Of each. */
+  readonly partitions: number
+  /** Asks the Redis that keeps a queue. */
+  readonly ask: (queue: string, ...words: readonly [string, ...Array<string>]) => Effect.Effect<unknown, unknown>
   /** How long a worker may be silent. */
   readonly idle: Duration.Input
 }
@@ -64,26 +67,41 @@ export const overCluster = (
       while ((yield* cluster.ownerOf(`{ledger${n}}`)).id !== master.id) n++
       names.push(`ledger${n}`)
     }
-    return {
-      names,
-      bus: RedisStreams.layerCluster({ nodes: cluster.nodes, ...quick, ...options }),
-      ask: (name, ...words) => Effect.flatMap(cluster.ownerOf(`{${name}}`), ({ server }) => server.command(...words)),
-      idle: "1 second"
-    }
+    return { names, partitions: 1, ...at(cluster, options) }
   })
+
+/** A place with one service, which all masters share. */
+export const overPartitions = (
+  cluster: Cluster,
+  partitions: number,
+  options?: Partial<RedisStreams.ClusterOptions>
+): Place => ({ names: ["ledger"], partitions, ...at(cluster, options) })
+
+const at = (cluster: Cluster, options?: Partial<RedisStreams.ClusterOptions>): Pick<Place, "bus" | "ask" | "idle"> => ({
+  bus: RedisStreams.layerCluster({ nodes: cluster.nodes, ...quick, ...options }),
+  ask: (queue, ...words) => Effect.flatMap(cluster.ownerOf(queue), ({ server }) => server.command(...words)),
+  idle: "1 second"
+})
 
 /** So that a test need not wait. */
 export const quick = { reconnect: Schedule.spaced("50 millis"), commandTimeout: "1 second" } as const
 
 /** Starts workers and one who enqueues; they end with the Scope. */
-export const make = ({ ask, bus: shared, idle, names }: Place): Effect.Effect<Account, unknown, Scope.Scope> =>
+export const make = ({
+  ask,
+  bus: shared,
+  idle,
+  names,
+  partitions
+}: Place): Effect.Effect<Account, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const bus = Layer.fresh(shared)
     const runs = new Map<string, number>()
     const firstBegun: Array<string> = []
-    const handlers = names.map((name) =>
+    const services = names.map((name) => serviceOf(name, partitions))
+    const handlers = services.map((service) =>
       Handlers.layer(
-        serviceOf(name),
+        service,
         {
           book: ({ id }) =>
             Effect.gen(function* () {
@@ -100,7 +118,7 @@ export const make = ({ ask, bus: shared, idle, names }: Place): Effect.Effect<Ac
     for (const _ of [1, 2])
       yield* Layer.build(Layer.provide(Layer.mergeAll(...(handlers as [Layer.Layer<never>])), bus))
     const context = yield* Layer.build(bus)
-    const callers = yield* Effect.forEach(names, (name) => Caller.make(serviceOf(name))).pipe(
+    const callers = yield* Effect.forEach(services, (service) => Caller.make(service)).pipe(
       Effect.provideContext(context)
     )
     const answers = new Map<string, string>()
@@ -110,7 +128,7 @@ export const make = ({ ask, bus: shared, idle, names }: Place): Effect.Effect<Ac
     const enqueue = (index: number) =>
       Effect.gen(function* () {
         const id = `m${sent.length}`
-        const key = sent.length % 3 === 0 ? `${names[index]}-${sent.length % 6}` : ""
+        const key = sent.length % 3 === 0 ? `${names[index]}-${sent.length % 24}` : ""
         const message = { id, key }
         sent.push(message)
         const receipt = yield* callers[index]!.book.enqueue(message, { id }).pipe(Effect.retry(again))
@@ -158,15 +176,18 @@ export const make = ({ ask, bus: shared, idle, names }: Place): Effect.Effect<Ac
           assert.isAbove(place.get(id)!, last.get(key) ?? -1, `${id} of ${key}`)
           last.set(key, place.get(id)!)
         }
-        for (const name of names) {
-          // What was handled twice may still be on its way to its second end.
-          yield* until(
-            Effect.gen(function* () {
-              const [pending] = (yield* ask(name, "XPENDING", `{${name}}.requests`, name)) as [number]
-              return pending === 0 && (yield* ask(name, "XLEN", `{${name}}.requests`)) === 0
-            })
-          )
-          assert.strictEqual(yield* DeadLetters.size(name).pipe(Effect.provideContext(context)), 0)
+        for (const service of services) {
+          const { serviceName } = service
+          for (const queue of Channels.partitions("", serviceName, partitions)) {
+            // What was handled twice may still be on its way to its second end.
+            yield* until(
+              Effect.gen(function* () {
+                const [pending] = (yield* ask(queue, "XPENDING", `${queue}.requests`, serviceName)) as [number]
+                return pending === 0 && (yield* ask(queue, "XLEN", `${queue}.requests`)) === 0
+              })
+            )
+          }
+          assert.strictEqual(yield* DeadLetters.size(service).pipe(Effect.provideContext(context)), 0)
         }
         const handlings = Array.from(runs.values()).reduce((sum, one) => sum + one, 0)
         return { sent: sent.length, handlings }

@@ -51,6 +51,7 @@ for (const [how, fate] of [
       })
       const account = yield* Account.make({
         bus: RedisStreams.layer({ sentinels: [sentinel], name: "shop", replicas: 1, ...Account.quick }),
+        partitions: 1,
         names: ["ledger"],
         ask: (_, ...words) => Effect.flatMap(current, ({ command }) => command(...words)),
         idle: "1 second"
@@ -81,6 +82,7 @@ test(
     const options: RedisStreams.Options = { url: server.url, ...Account.quick, commandTimeout: "300 millis" }
     const account = yield* Account.make({
       bus: RedisStreams.layer(options),
+      partitions: 1,
       names: ["ledger"],
       ask: (_, ...words) => server.command(...words),
       idle: "10 minutes"

@@ -26,7 +26,8 @@ import { Waiting } from "./waiting.ts"
 export interface Kept {
   readonly method: Method
   readonly durable: Durable["Service"]
-  readonly queue: string
+  /** The partitions of what is kept for the service. */
+  readonly queues: readonly [string, ...Array<string>]
 }
 
 /** What may be said when something is enqueued. */
@@ -46,11 +47,14 @@ export interface EnqueueOptions {
 }
 
 /** Prepares a durable action. */
-export const make = (method: Method, durable: Durable["Service"]): Kept => ({
+export const make = (method: Method, durable: Durable["Service"], partitions: number): Kept => ({
   method,
   durable,
-  queue: Channels.queue(method.inbox.transport.prefix, method.service)
+  queues: Channels.partitions(method.inbox.transport.prefix, method.service, partitions)
 })
+
+const queueOf = ({ queues }: Kept, id: string, key: string): string =>
+  queues[Channels.partitionOf(id, key, queues.length)]!
 
 /** What passes by itself: the message is appended again, under its id. */
 const passing: ReadonlySet<TransportErrorKind> = new Set(["Unreachable", "Timeout", "ConnectionLost"])
@@ -169,6 +173,8 @@ const write = (
 class Call extends Waiting {
   private readonly kept: Kept
   private readonly sending: Sending
+  /** Where it is kept. */
+  private queue = ""
   /** What is to be appended; nothing once it is kept for sure. Then it is looked for. */
   private message: Message | undefined = undefined
   /** The store has not said yet what became of it. */
@@ -198,6 +204,7 @@ class Call extends Waiting {
       this.method.inbox.leave(this)
       return this.failWith(frame, "no")
     }
+    this.queue = queueOf(this.kept, this.id, key)
     this.message = { id: this.id, frame, key, delayMillis: 0 }
     this.append(this.message)
   }
@@ -206,7 +213,7 @@ class Call extends Waiting {
     const { isKept } = this.sending
     this.sending.isKept = true
     this.isAppending = true
-    this.kept.durable.append(this.kept.queue, message, (error, state) => {
+    this.kept.durable.append(this.queue, message, (error, state) => {
       this.isAppending = false
       if (this.isOver) return
       if (error === undefined) return this.appended(state!)
@@ -254,7 +261,7 @@ class Call extends Waiting {
       return this.append(this.message)
     }
     this.renew(longestLookMillis)
-    this.kept.durable.state(this.kept.queue, this.id, (_, state) => {
+    this.kept.durable.state(this.queue, this.id, (_, state) => {
       if (state?._tag === "Done") this.answer(state.frame)
     })
   }
@@ -320,13 +327,15 @@ export const enqueue = (
         const clock = yield* Clock.Clock
         const delayMillis = Math.max(0, delayOf(options, clock.currentTimeMillisUnsafe()))
         if (Number.isNaN(delayMillis)) return yield* failure(method, invalidDate, "no")
-        const message = { id, frame, key: keyOf(method, payload, options.key), delayMillis }
+        const key = keyOf(method, payload, options.key)
+        const queue = queueOf(kept, id, key)
+        const message = { id, frame, key, delayMillis }
         const end = method.inbox.now() + settings.timeoutMillis
         let wait = firstAppendMillis
         let started: Reason.Started = "no"
         while (true) {
-          const error = yield* appending(kept, message)
-          if (error === undefined) return receipt(kept, id)
+          const error = yield* appending(kept, queue, message)
+          if (error === undefined) return receipt(kept, id, [queue])
           if (error.sent === "unknown") started = "unknown"
           const left = end - method.inbox.now()
           if (!passing.has(error.kind) || left <= 0) return yield* failure(method, reasonOf(error), started)
@@ -338,7 +347,7 @@ export const enqueue = (
   )
 }
 
-const appending = ({ durable, queue }: Kept, message: Message) =>
+const appending = ({ durable }: Kept, queue: string, message: Message) =>
   Effect.callback<TransportError | undefined>((resume) =>
     durable.append(queue, message, (error) => resume(Effect.succeed(error)))
   )
@@ -348,14 +357,29 @@ const delayOf = ({ at, delay }: EnqueueOptions, now: number): number => {
   return delay === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(delay))
 }
 
-/** Asks about a message that this or another process enqueued. */
-export const receipt = (kept: Kept, id: string): Receipt<any, any> => {
-  const { durable, method, queue } = kept
-  const look = Effect.callback<State, TransportError>((resume) =>
-    durable.state(queue, id, (error, state) =>
-      resume(error === undefined ? Effect.succeed(state!) : Effect.fail(error))
-    )
-  )
+/** What the first says that knows it; of several that do, the one that has its result. */
+const known = (states: ReadonlyArray<State | TransportError>): State | TransportError => {
+  let best: State | TransportError = { _tag: "Unknown" }
+  for (const state of states) {
+    if (state._tag === "Done") return state
+    if (state._tag === "Waiting" || best._tag === "Unknown") best = state
+  }
+  return best
+}
+
+/** Asks about a message that this or another process enqueued. Whoever has but its id does not know its key, hence not its partition. */
+export const receipt = (kept: Kept, id: string, queues: ReadonlyArray<string> = kept.queues): Receipt<any, any> => {
+  const { durable, method } = kept
+  const look = Effect.callback<State, TransportError>((resume) => {
+    const states: Array<State | TransportError> = []
+    for (const queue of queues) {
+      durable.state(queue, id, (error, state) => {
+        if (states.push(error ?? state!) < queues.length) return
+        const found = known(states)
+        resume(found._tag === "TransportError" ? Effect.fail(found) : Effect.succeed(found))
+      })
+    }
+  })
   const lost = (error: TransportError) => Effect.fail(failure(method, reasonOf(error), "unknown"))
   const read = (state: Exclude<State, { readonly _tag: "Waiting" }>): Outcome => {
     if (state._tag === "Unknown") return Effect.fail(failure(method, new Reason.UnknownReceipt({ id }), "unknown"))
@@ -367,11 +391,11 @@ export const receipt = (kept: Kept, id: string): Receipt<any, any> => {
       reader.onReply(reply)
     })
   }
-  const known = <A>(asked: () => Effect.Effect<A, any>): Effect.Effect<A, any> =>
+  const valid = <A>(asked: () => Effect.Effect<A, any>): Effect.Effect<A, any> =>
     Effect.suspend(() => (validId.test(id) ? asked() : Effect.fail(failure(method, invalidId, "no"))))
   return {
     id,
-    poll: known(() =>
+    poll: valid(() =>
       Effect.matchEffect(look, {
         onFailure: lost,
         onSuccess: (state): Effect.Effect<Option.Option<any>, any> =>
@@ -379,7 +403,7 @@ export const receipt = (kept: Kept, id: string): Receipt<any, any> => {
       })
     ),
     await: (options) =>
-      known(() => {
+      valid(() => {
         const timeoutMillis =
           options?.timeout === undefined
             ? method.timeoutMillis

@@ -9,7 +9,7 @@ import type { TransportError } from "../../transport/Transport.ts"
 import * as Codec from "../../wire/Codec.ts"
 import type * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
-import * as DurableMetrics from "../DurableMetrics.ts"
+import type * as DurableMetrics from "../DurableMetrics.ts"
 import type { DurableSettings } from "../Options.ts"
 import { answerOf, Delivery, type Source } from "./delivery.ts"
 import type { Entry } from "./entry.ts"
@@ -29,10 +29,13 @@ export interface Plan {
   /** For people: the service or the topic. */
   readonly name: string
   readonly queue: string
+  /** As many of these share the slots. */
+  readonly partitions: number
   readonly group: string
   /** Whose slots are filled. */
   readonly mount: Mount
   readonly settings: DurableSettings
+  readonly metrics: DurableMetrics.DurableMetrics
   /** Who handles a message, or why nobody does. */
   readonly find: (message: Codec.JsonObject) => Found
 }
@@ -78,7 +81,7 @@ const elsewhereMillis = 1_000
 export const make = Effect.fnUntraced(function* (
   plan: Plan
 ): Effect.fn.Return<Effect.Effect<void, never, Scope.Scope>, TransportError, Scope.Scope> {
-  const { durable, find, group, link, mount, name, queue, settings } = plan
+  const { durable, find, group, link, metrics, mount, name, partitions, queue, settings } = plan
   const consumer = yield* durable.consume({
     queue,
     group,
@@ -95,19 +98,23 @@ export const make = Effect.fnUntraced(function* (
     // Only who listens at the same broker hears it.
     publishes: durable.capabilities.publishes && durable.name === Prefixed.rootOf(link.transport).name,
     redelivery: { retry: settings.retry, deliveries: settings.deliveries },
-    metrics: DurableMetrics.make(name, link.metrics),
+    metrics,
     inHand: new Map(),
     freed: () => freed.openUnsafe(),
     closing: true
   }
-  const { inHand, metrics } = source
+  const { inHand } = source
   const { concurrency, backlog } = mount.options
+  const unsettled = Math.ceil(maxUnsettled / partitions)
   const limit = () => Math.min(maxUnsettled, typeof concurrency === "number" ? concurrency : concurrency.limitUnsafe())
 
-  /** How many more may be taken: what could begin at once, and what waits behind a limit of its own action. */
+  /**
+   * How many more may be taken: what could begin at once, and what waits behind a limit of its own action. Of several partitions each takes
+   * its share, and one at least.
+   */
   const room = () => {
     const most = limit()
-    if (inHand.size >= most + maxUnsettled) return 0
+    if (inHand.size >= most + unsettled) return 0
     let waiting = 0
     if (mount.pool.waiting > 0) {
       let gated = 0
@@ -119,7 +126,7 @@ export const make = Effect.fnUntraced(function* (
       }
       if (gated >= backlog.size) return 0
     }
-    return Math.min(maxRead, most - mount.pool.running - waiting)
+    return Math.min(maxRead, Math.ceil((most - mount.pool.running - waiting) / partitions))
   }
 
   const take = (entry: Durable.Entry) => {

@@ -9,6 +9,7 @@ import * as RcMap from "effect/RcMap"
 import * as Scope from "effect/Scope"
 import type { Delivery } from "../../contract/Action.ts"
 import * as Glob from "../../contract/Glob.ts"
+import type * as Service from "../../contract/Service.ts"
 import * as TimerWheel from "../../policy/TimerWheel.ts"
 import * as PerTransport from "../../transport/PerTransport.ts"
 import * as Prefixed from "../../transport/Prefixed.ts"
@@ -63,7 +64,7 @@ export interface Host {
   readonly claim: (service: string, action: string, place: string) => Effect.Effect<void, never, Scope.Scope>
   /** Serves handlers until the Scope closes; then unsubscribes, drains and forgets them, in this order. */
   readonly serve: (
-    service: string,
+    service: Pick<Service.Any, "serviceName" | "partitions">,
     entries: ReadonlyArray<Entry.Entry>,
     options: Settings
   ) => Effect.Effect<void, TransportError, Scope.Scope>
@@ -344,7 +345,8 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
         (key) => Effect.sync(() => claims.delete(key))
       ),
 
-    serve: Effect.fnUntraced(function* (service, entries, options) {
+    serve: Effect.fnUntraced(function* (contract, entries, options) {
+      const service = contract.serviceName
       const { begin, mount, subscription } = yield* open(service, entries, options)
       const mounted = entries.map((entry) => ({ entry, mount, delivery: Entry.deliveryOf(entry, options.delivery) }))
       const routed = mounted.filter(({ delivery }) => delivery === "one").map(({ entry }) => entry.name)
@@ -354,12 +356,13 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       }
       const durable = mounted.some(({ delivery }) => delivery === "durable") ? yield* Kept.store(service) : undefined
       // Outlives what it delivers, and begins to read when all else is there.
+      const handling = (action: string) => services.get(service)?.get(action)
       const reading =
         durable === undefined
-          ? Effect.void
-          : yield* Consuming.make(
-              Kept.plan(link, durable, service, mount, (action) => services.get(service)?.get(action))
-            )
+          ? []
+          : yield* Effect.forEach(Kept.plans(link, durable, contract, mount, handling), Consuming.make, {
+              concurrency: 8
+            })
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
@@ -379,7 +382,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       // Before the rest, and left after it: whose request is handled is heard until the last handler has ended.
       if (routed.length > 0 || entries.some(Entry.converses)) yield* RcMap.get(subscriptions, `i:${service}`)
       yield* begin(`s:${service}`, routed.length === 0 ? undefined : announced(service, routed))
-      yield* Scope.provide(reading, subscription)
+      for (const read of reading) yield* Scope.provide(read, subscription)
     }),
 
     listen: Effect.fnUntraced(function* (target, entry, options, wanted) {

@@ -1,11 +1,13 @@
 /** The messages that are kept for a service: where they are, and who handles which. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as Service from "../../contract/Service.ts"
 import { Durable, NoStore } from "../../transport/Durable.ts"
 import type { TransportError } from "../../transport/Transport.ts"
 import * as Channels from "../../wire/Channels.ts"
 import * as Envelope from "../../wire/Envelope.ts"
 import * as Reason from "../../wire/Reason.ts"
+import * as DurableMetrics from "../DurableMetrics.ts"
 import type * as Consuming from "./consuming.ts"
 import { answerOf } from "./delivery.ts"
 import type { Link } from "./exchange.ts"
@@ -17,22 +19,47 @@ export const store = (name: string): Effect.Effect<Durable["Service"]> =>
     Option.isSome(durable) ? Effect.succeed(durable.value) : Effect.die(new NoStore({ name }))
   )
 
-/** How a service consumes what is kept for it: all that the process serves under its name, whichever layer has the handler. */
-export const plan = (
+/**
+ * How a service consumes what is kept for it, partition by partition: all that the process serves under its name, whichever layer has the
+ * handler.
+ */
+export const plans = (
   link: Link,
   durable: Durable["Service"],
-  service: string,
+  { partitions, serviceName: service }: Pick<Service.Any, "serviceName" | "partitions">,
   mount: Mount,
   handling: (action: string) => Consuming.Handling | undefined
-): Consuming.Plan => ({
-  link,
-  durable,
-  name: service,
-  queue: Channels.queue(link.transport.prefix, service),
-  group: service,
-  mount,
-  settings: mount.options.durable,
-  find: (raw) => {
+): ReadonlyArray<Consuming.Plan> => {
+  const metrics = DurableMetrics.make(service, link.metrics)
+  const waiting = new Array<number>(partitions).fill(0)
+  const find = finding(service, mount, handling)
+  return Channels.partitions(link.transport.prefix, service, partitions).map((queue, i) => ({
+    link,
+    durable,
+    name: i === 0 ? service : `${service}/${i}`,
+    queue,
+    partitions,
+    group: service,
+    mount,
+    settings: mount.options.durable,
+    metrics: {
+      ...metrics,
+      waiting: (count) => {
+        waiting[i] = count
+        metrics.waiting(waiting.reduce((sum, one) => sum + one, 0))
+      }
+    },
+    find
+  }))
+}
+
+const finding =
+  (
+    service: string,
+    mount: Mount,
+    handling: (action: string) => Consuming.Handling | undefined
+  ): Consuming.Plan["find"] =>
+  (raw) => {
     const envelope = Envelope.readRequest(raw)
     const nobody = (reason: string, cause: string, action = "", frame?: string, replyTo?: string): Consuming.Found => ({
       _tag: "Nobody",
@@ -55,7 +82,6 @@ export const plan = (
     const reason = new Reason.UnknownAction({ action: action.slice(0, 128) })
     return nobody("UnknownAction", reason.message, action, answerOf(requestId, reason, "no"), replyTo)
   }
-})
 
 /** A group of listeners to a topic. */
 export interface Attended {
@@ -80,8 +106,10 @@ export const attending = (
     durable,
     name: `${name}:${group}`,
     queue,
+    partitions: 1,
     group,
     mount,
+    metrics: DurableMetrics.make(`${name}:${group}`, link.metrics),
     // Nobody asks for the result of a message.
     settings: { ...mount.options.durable, windowMillis: 0 },
     find: (raw) => {

@@ -83,7 +83,8 @@ export const make = (
   let allowed = ""
   let meanMillis = 10
   let refusals = 0
-  let freed: (() => void) | undefined
+  // Of what consumes for it: one for each partition.
+  const watchers: Array<() => void> = []
 
   /** Runs a part of an exchange: goes on at once where it ends at once, otherwise when its fiber does. */
   const stage = <A, E>(
@@ -194,7 +195,7 @@ export const make = (
     live.delete(exchange)
     if (live.size === 0) idle.openUnsafe()
     pool.leave(exchange)
-    freed?.()
+    for (let i = 0; i < watchers.length; i++) watchers[i]!()
   }
 
   const refuse = (exchange: Exchange, reason: Reason.Sent) => {
@@ -238,9 +239,7 @@ export const make = (
         (stop) => Effect.sync(stop)
       )
     ),
-    watchFree: (watcher) => {
-      freed = watcher
-    },
+    watchFree: (watcher) => void watchers.push(watcher),
     mayAnswer: (replyTo) => {
       if (replyTo !== allowed) {
         if (!Channels.isAddress(replyTo) || !allowedPrefixes.some((prefix) => replyTo.startsWith(prefix))) return false

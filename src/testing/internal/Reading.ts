@@ -34,7 +34,7 @@ export const sent = (source: Source, service: Service.Any, action: Action.Any) =
   Effect.flatMap(framesOf(source), (frames) => {
     const to = {
       channel: Channels.service(source.prefix, service.serviceName),
-      queue: Channels.queue(source.prefix, service.serviceName)
+      queues: new Set(Channels.partitions(source.prefix, service.serviceName, service.partitions))
     }
     const { decode } = SchemaCodec.make(action.payload)
     return Effect.map(

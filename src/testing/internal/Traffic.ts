@@ -139,10 +139,10 @@ export interface SentRequest {
   readonly reply: Envelope.Reply | undefined
 }
 
-/** Finds the requests to an action, sent to a channel or kept in a queue, and their answers. */
+/** Finds the requests to an action, sent to a channel or kept in one of some queues, and their answers. */
 export const requests = (
   frames: ReadonlyArray<Frame>,
-  { channel, queue }: { readonly channel: string; readonly queue: string },
+  { channel, queues }: { readonly channel: string; readonly queues: ReadonlySet<string> },
   action: string
 ): ReadonlyArray<SentRequest> => {
   const found: Array<{ -readonly [Field in keyof SentRequest]: SentRequest[Field] }> = []
@@ -155,7 +155,7 @@ export const requests = (
       const call = waiting.get(keyOf(frame.channel, raw["request_id"]))
       const reply = call === undefined ? undefined : Envelope.readReply(raw)
       if (call !== undefined && reply?.final) call.reply ??= reply
-    } else if ((frame.channel === queue || Channels.leadsTo(frame.channel, channel)) && request.action === action) {
+    } else if ((queues.has(frame.channel) || Channels.leadsTo(frame.channel, channel)) && request.action === action) {
       const before = request.route > 1 ? waiting.get(keyOf(request.replyTo ?? "", request.requestId)) : undefined
       if (before !== undefined) {
         // The same once more, as nobody had begun it.

@@ -26,6 +26,8 @@ export const stub = <S extends Service.Any, Given extends Partial<Handlers.Handl
     const answer = SchemaCodec.isNever(action.items) ? () => missing : () => Stream.drain(Stream.fromEffect(missing))
     return [action.name, given[action.name] ?? answer]
   })
-  const complete = Service.make(service.serviceName, ...Object.values(service.actions))
+  const complete = Service.make(service.serviceName, ...Object.values(service.actions)).pipe(
+    Service.partitioned(service.partitions)
+  )
   return Handlers.layer(complete, Object.fromEntries(all)) as any
 }
