@@ -57,6 +57,18 @@ const changed = (who: string, part: string, ...path: ReadonlyArray<string>) =>
 
 const breaking: ReadonlyArray<Case> = [
   {
+    name: "it is spread over more queues",
+    old: action({}, Action.annotate(Action.Delivery, "durable")),
+    now: action({}, Action.annotate(Action.Delivery, "durable")).pipe(Service.partitioned(4)),
+    finds: ["breaking / new callers / users / partitions", "change / old callers / users / partitions"]
+  },
+  {
+    name: "it is spread over fewer queues",
+    old: action({}, Action.annotate(Action.Delivery, "durable")).pipe(Service.partitioned(4)),
+    now: action({}, Action.annotate(Action.Delivery, "durable")).pipe(Service.partitioned(2)),
+    finds: ["breaking / old callers / users / partitions", "change / new callers / users / partitions"]
+  },
+  {
     name: "one of fifty literals is taken out of the payload",
     ...part(
       "payload",
@@ -466,6 +478,12 @@ const compatible: ReadonlyArray<Case> = [
     old: action({}),
     now: action({}, Action.annotate(Action.Delivery, "durable")),
     finds: [changed("old callers", "delivery"), changed("new callers", "delivery")]
+  },
+  {
+    name: "what is kept for nobody is spread otherwise",
+    old: action({}),
+    now: action({}).pipe(Service.partitioned(4)),
+    finds: []
   },
   {
     name: "the first declared error, and the first steps",

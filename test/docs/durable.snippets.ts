@@ -45,6 +45,14 @@ export const Charge = Action.make("charge", { payload: { customer: Schema.String
   Action.annotate(Action.Redelivery, { retry: Schedule.spaced("10 seconds"), deliveries: 3 })
 )
 
+const Book = Action.make("book", { payload: { account: Schema.String } }).pipe(
+  Action.annotate(Action.Delivery, "durable")
+)
+
+class Ledger extends Service.make("ledger", Book).pipe(Service.partitioned(12)) {}
+
+export const ledger = Ledger
+
 export const looking = Effect.gen(function* () {
   for (const { letter, reason, cause } of yield* DeadLetters.list(Payments)) {
     yield* Effect.log(letter, reason, cause)

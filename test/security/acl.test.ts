@@ -339,6 +339,8 @@ describe("under the least privileges", () => {
 
 describe("under the least privileges of a cluster", () => {
   const sharded = acl.filter((line) => line.includes(" shard-"))
+  // As the text says of a service that has partitions.
+  const partitioned = sharded.map((line) => line.replace("~{payments}.*", "~{payments}.* ~{payments/*}#.*"))
   const shard = (role: "service" | "caller" | "listener" | "publisher") =>
     Layer.unwrap(
       RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
@@ -347,6 +349,37 @@ describe("under the least privileges of a cluster", () => {
         )
       )
     )
+
+  const shardDurably = (role: "producer" | "worker") =>
+    Layer.unwrap(
+      RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
+        Effect.succeed(
+          RedisStreams.layerCluster({ nodes, username: `shard-${role}`, password: `shard-${role}-password` })
+        )
+      )
+    )
+
+  it.layer(RedisClusterServer.layer({ acl: ["user default off", ...partitioned] }))((it) => {
+    it.effect("a producer has work done by a worker in all partitions", () =>
+      Effect.gen(function* () {
+        const Parted = Payments.pipe(Service.partitioned(12))
+        const Live = Handlers.layer(Parted, {
+          charge: ({ cents }) => Effect.succeed(cents),
+          fail: () => Effect.die("for the test")
+        })
+        yield* Layer.build(Live.pipe(Layer.provide(shardDurably("worker"))))
+        yield* Effect.gen(function* () {
+          const payments = yield* Caller.make(Parted)
+          const many = Array.from({ length: 60 }, (_, cents) => cents)
+          const receipts = yield* Effect.forEach(many, (cents) =>
+            payments.charge.enqueue({ cents }, { id: `p${cents}`, key: `${cents % 24}` })
+          )
+          for (const [cents, receipt] of receipts.entries()) assert.strictEqual(yield* receipt.await(), cents)
+          assert.strictEqual(yield* payments.charge.receipt("p7").await(), 7)
+        }).pipe(Effect.scoped, Effect.provide(shardDurably("producer")))
+      })
+    )
+  })
 
   it.layer(RedisClusterServer.layer({ acl: ["user default off", ...sharded] }))((it) => {
     it.effect("a service answers and a caller calls, a listener hears and a publisher publishes", () =>
@@ -370,15 +403,6 @@ describe("under the least privileges of a cluster", () => {
         }).pipe(Effect.provide(Live), Effect.provide(shard("publisher")))
       })
     )
-
-    const shardDurably = (role: "producer" | "worker") =>
-      Layer.unwrap(
-        RedisClusterServer.RedisClusterServer.use(({ nodes }) =>
-          Effect.succeed(
-            RedisStreams.layerCluster({ nodes, username: `shard-${role}`, password: `shard-${role}-password` })
-          )
-        )
-      )
 
     it.effect("a producer has durable work done by a worker, also while a slot moves", () =>
       Effect.gen(function* () {

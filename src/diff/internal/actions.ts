@@ -53,6 +53,7 @@ const compared = (
       )
     )
   }
+  found.push(Found.only(...partitions(old, now)))
   for (const action of Object.values(old.actions)) {
     const other = now.actions[action.name]
     if (other !== undefined) found.push(...ofAction(old, action, other, settings))
@@ -210,6 +211,27 @@ const errors = (part: (name: string) => Found.Subject, old: Action.Any, now: Act
     return answered("error", old.error, now.error, "the call ends with ContractMismatch in place of the declared error")
   }
   return [...(declares ? [untyped("old callers")] : []), ...(declared ? [untyped("new callers")] : [])]
+}
+
+/** Whoever has the larger number sends to queues that nobody of the other revision reads. */
+const partitions = (old: Service.Any, now: Service.Any): ReadonlyArray<Finding> => {
+  const both = [old, now].every(({ actions }) => Object.values(actions).some(Action.isDurable))
+  if (!both || old.partitions === now.partitions) return []
+  const subject = about(old, undefined, "partitions")
+  const count = `it has ${now.partitions} partitions now, and ${old.partitions} in the old revision`
+  const [more, fewer] =
+    now.partitions > old.partitions
+      ? (["new callers", "old callers"] as const)
+      : (["old callers", "new callers"] as const)
+  return [
+    Found.structural("breaking", more, subject, `${count}: where only the other services run, nobody reads the others`),
+    Found.structural(
+      "change",
+      fewer,
+      subject,
+      `${count}: messages of a key are in another one, so that those of both have no order`
+    )
+  ]
 }
 
 const annotations = (
