@@ -242,6 +242,32 @@ describe("durable work in partitions", () => {
       }).pipe(Effect.provide(Logger.layer([])))
   )
 
+  it.live("is left where it is while the backlog is full of what waits for a slot of its own action", () =>
+    Effect.gen(function* () {
+      const { join } = yield* makeFleet
+      const full = yield* Deferred.make<void>()
+      const One = Service.make("ledger", book.pipe(Action.annotate(Action.Concurrency, 1))).pipe(Service.partitioned(8))
+      const hold: Book = () => Effect.andThen(Deferred.succeed(full, undefined), Effect.never)
+      const caller = yield* Effect.provide(Caller.make(One), join)
+      yield* Effect.forEach(
+        Array.from({ length: 400 }, (_, i) => `m${i}`),
+        (id) => caller.book.enqueue({ id, key: "" }, { id })
+      )
+      yield* Layer.build(
+        Layer.provide(Handlers.layer(One, { book: hold }, { concurrency: 10, backlog: 5, grace: "1 millis" }), join)
+      )
+      yield* Deferred.await(full)
+      for (let turn = 0; turn < 2_000; turn++) yield* Effect.yieldNow
+      const returned = (yield* Metric.snapshot).flatMap(({ attributes, id, state }) =>
+        id === "fiberbus_durable_deliveries_total" && attributes?.["outcome"] === "returned" && "count" in state
+          ? [Number(state.count)]
+          : []
+      )
+      // What the partitions had read before they knew.
+      assert.isAtMost(returned[0] ?? 0, 16)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
   it.effect("is counted as waiting over all partitions", () =>
     Effect.gen(function* () {
       const { join } = yield* makeFleet

@@ -14,6 +14,7 @@ import type { DurableSettings } from "../Options.ts"
 import { answerOf, Delivery, type Source } from "./delivery.ts"
 import type { Entry } from "./entry.ts"
 import type { Link } from "./exchange.ts"
+import type { InHand } from "./inHand.ts"
 import type { Mount } from "./mount.ts"
 
 /** Who handles an action, if the process does. */
@@ -31,6 +32,8 @@ export interface Plan {
   readonly queue: string
   /** As many of these share the slots. */
   readonly partitions: number
+  /** What they all have in hand. */
+  readonly together: InHand
   readonly group: string
   /** Whose slots are filled. */
   readonly mount: Mount
@@ -81,7 +84,7 @@ const elsewhereMillis = 1_000
 export const make = Effect.fnUntraced(function* (
   plan: Plan
 ): Effect.fn.Return<Effect.Effect<void, never, Scope.Scope>, TransportError, Scope.Scope> {
-  const { durable, find, group, link, metrics, mount, name, partitions, queue, settings } = plan
+  const { durable, find, group, link, metrics, mount, name, partitions, queue, settings, together } = plan
   const consumer = yield* durable.consume({
     queue,
     group,
@@ -100,33 +103,33 @@ export const make = Effect.fnUntraced(function* (
     redelivery: { retry: settings.retry, deliveries: settings.deliveries },
     metrics,
     inHand: new Map(),
-    freed: () => freed.openUnsafe(),
+    freed: () => {
+      together.changed()
+      freed.openUnsafe()
+    },
     closing: true
   }
   const { inHand } = source
+  together.add(inHand)
   const { concurrency, backlog } = mount.options
   const unsettled = Math.ceil(maxUnsettled / partitions)
   const limit = () => Math.min(maxUnsettled, typeof concurrency === "number" ? concurrency : concurrency.limitUnsafe())
 
   /**
-   * How many more may be taken: what could begin at once, and what waits behind a limit of its own action. Of several partitions each takes
-   * its share, and one at least.
+   * How many more may be taken: what could begin at once, and what waits behind a limit of its own action, as many as the backlog may hold.
+   * Of several partitions each takes its share, and one at least.
    */
   const room = () => {
     const most = limit()
     if (inHand.size >= most + unsettled) return 0
-    let waiting = 0
+    let free = most - mount.pool.running
     if (mount.pool.waiting > 0) {
-      let gated = 0
-      for (const { exchange } of inHand.values()) {
-        const place = exchange?.place
-        if (place === undefined) continue
-        if (place.line.gate.limit === Number.POSITIVE_INFINITY) waiting++
-        else gated++
-      }
-      if (gated >= backlog.size) return 0
+      const { forAction, forSlot } = together.waiting()
+      free -= forSlot
+      // More would be refused, and delivered again.
+      if (forAction > 0) free = Math.min(free, backlog.size - forAction)
     }
-    return Math.min(maxRead, Math.ceil((most - mount.pool.running - waiting) / partitions))
+    return Math.min(maxRead, Math.ceil(free / partitions))
   }
 
   const take = (entry: Durable.Entry) => {
@@ -171,6 +174,7 @@ export const make = Effect.fnUntraced(function* (
       if (entry.claimed === true) claimed++
       take(entry)
     }
+    together.changed()
     if (claimed > 0) metrics.claimed(claimed)
   }
 

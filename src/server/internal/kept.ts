@@ -11,6 +11,7 @@ import * as DurableMetrics from "../DurableMetrics.ts"
 import type * as Consuming from "./consuming.ts"
 import { answerOf } from "./delivery.ts"
 import type { Link } from "./exchange.ts"
+import { InHand } from "./inHand.ts"
 import type { Mount } from "./mount.ts"
 
 /** What keeps messages, or the defect {@link NoStore}. */
@@ -33,12 +34,14 @@ export const plans = (
   const metrics = DurableMetrics.make(service, link.metrics)
   const waiting = new Array<number>(partitions).fill(0)
   const find = finding(service, mount, handling)
+  const together = new InHand()
   return Channels.partitions(link.transport.prefix, service, partitions).map((queue, i) => ({
     link,
     durable,
     name: i === 0 ? service : `${service}/${i}`,
     queue,
     partitions,
+    together,
     group: service,
     mount,
     settings: mount.options.durable,
@@ -107,6 +110,7 @@ export const attending = (
     name: `${name}:${group}`,
     queue,
     partitions: 1,
+    together: new InHand(),
     group,
     mount,
     metrics: DurableMetrics.make(`${name}:${group}`, link.metrics),
