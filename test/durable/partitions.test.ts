@@ -268,6 +268,31 @@ describe("durable work in partitions", () => {
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
+  it.effect("is left by all partitions at once, however long the store takes for each", () =>
+    Effect.gen(function* () {
+      const { join } = yield* makeFleet
+      let leaving = 0
+      const all = yield* Deferred.make<void>()
+      const slow = Layer.effect(
+        Durable.Durable,
+        Effect.map(Durable.Durable, (durable) => ({
+          ...durable,
+          consume: (consumption: Durable.Consumption) =>
+            Effect.map(durable.consume(consumption), (consumer) => ({
+              ...consumer,
+              leave: Effect.suspend(() => {
+                if (++leaving === 8) Deferred.doneUnsafe(all, Effect.void)
+                return Deferred.await(all)
+              })
+            }))
+        }))
+      )
+      const bus = yield* Layer.build(Layer.provideMerge(slow, join))
+      yield* Effect.scoped(Layer.build(Layer.provide(serve(answer), Layer.succeedContext(bus))))
+      assert.strictEqual(leaving, 8)
+    })
+  )
+
   it.effect("is counted as waiting over all partitions", () =>
     Effect.gen(function* () {
       const { join } = yield* makeFleet

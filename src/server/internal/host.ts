@@ -357,12 +357,14 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const durable = mounted.some(({ delivery }) => delivery === "durable") ? yield* Kept.store(service) : undefined
       // Outlives what it delivers, and begins to read when all else is there.
       const handling = (action: string) => services.get(service)?.get(action)
-      const reading =
-        durable === undefined
-          ? []
-          : yield* Effect.forEach(Kept.plans(link, durable, contract, mount, handling), Consuming.make, {
-              concurrency: 8
-            })
+      const plans = durable === undefined ? [] : Kept.plans(link, durable, contract, mount, handling)
+      // All leave at once: those whose Redis is away must not wait one after the other.
+      const consuming = yield* Scope.fork(yield* Effect.scope, "parallel")
+      const reading = yield* Effect.forEach(
+        plans,
+        (plan) => Effect.flatMap(Scope.fork(consuming), (scope) => Scope.provide(Consuming.make(plan), scope)),
+        { concurrency: 8 }
+      )
       yield* Effect.acquireRelease(
         Effect.sync(() => {
           const actions = services.get(service) ?? new Map<string, Mounted>()
