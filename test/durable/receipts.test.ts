@@ -203,6 +203,38 @@ describe("a receipt", () => {
   ]
 
   for (const [name, state, end] of states) {
+    it.effect("of a service with partitions has the result as soon as one of them tells it", () =>
+      Effect.gen(function* () {
+        const { looks, provide } = yield* Played.make()
+        const jobs = yield* provide(Caller.make(Jobs.pipe(Service.partitioned(3))))
+        const result = yield* start(jobs.run.receipt("order-1").poll)
+        const asked = [yield* Played.next(looks), yield* Played.next(looks), yield* Played.next(looks)]
+        assert.deepStrictEqual(
+          asked.map(({ id, queue }) => [id, queue]),
+          [
+            ["order-1", "t:{jobs}"],
+            ["order-1", "t:{jobs/1}#"],
+            ["order-1", "t:{jobs/2}#"]
+          ]
+        )
+        // The master of the first one is away.
+        asked[2]!.done(undefined, { _tag: "Unknown" })
+        assert.isUndefined(result.pollUnsafe())
+        asked[1]!.done(undefined, { _tag: "Done", frame: '{"status":"success","payload":3,"final":true}' })
+        yield* Played.pass(0)
+        assert.deepStrictEqual(result.pollUnsafe(), Exit.succeed(Exit.succeed(Option.some(3))))
+        asked[0]!.done(Played.failed("Unreachable"), undefined)
+        // Where none has a result, one that does not answer might.
+        const unknown = yield* start(jobs.run.receipt("order-2").poll)
+        for (const kind of ["Unknown", "Unreachable", "Unknown"] as const) {
+          const { done } = yield* Played.next(looks)
+          if (kind === "Unknown") done(undefined, { _tag: kind })
+          else done(Played.failed(kind), undefined)
+        }
+        assert.deepStrictEqual(endOf(yield* Fiber.join(unknown)), ["Unreachable", "unknown"])
+      })
+    )
+
     it.effect(`brings ${name}, whether it is polled or awaited`, () =>
       Effect.gen(function* () {
         const { jobs, looks } = yield* scene({ look: () => state })

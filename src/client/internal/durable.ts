@@ -374,7 +374,8 @@ export const receipt = (kept: Kept, id: string, queues: ReadonlyArray<string> = 
     const states: Array<State | TransportError> = []
     for (const queue of queues) {
       durable.state(queue, id, (error, state) => {
-        if (states.push(error ?? state!) < queues.length) return
+        // A result is one whatever the others say, of which one may have no master now.
+        if (states.push(error ?? state!) < queues.length && state?._tag !== "Done") return
         const found = known(states)
         resume(found._tag === "TransportError" ? Effect.fail(found) : Effect.succeed(found))
       })
