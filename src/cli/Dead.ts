@@ -36,14 +36,22 @@ interface Of {
   readonly connection: RedisOption.RedisOption
 }
 
+/** Uses letters of theirs. Those that are named must be of a partition that is asked. */
 const run = <A>(
   { connection, group, partitions, service }: Of,
+  named: ReadonlyArray<string>,
   use: (of: DeadLetters.Of) => Effect.Effect<A, TransportError | Failed, Durable | Transport>
 ): Effect.Effect<A, Failed> =>
   Effect.gen(function* () {
     yield* CallOption.checkNames(service, "dead")
     if (!(partitions >= 1 && partitions <= Service.maxPartitions))
       return yield* usage(`--partitions is a number from 1 to ${Service.maxPartitions}, not ${partitions}`)
+    if (Option.isSome(group) && partitions > 1) return yield* usage("a group of listeners has no partitions")
+    const elsewhere = named.find((letter) => partitionOf(letter) >= partitions)
+    if (Option.isNone(group) && elsewhere !== undefined)
+      return yield* usage(
+        `${elsewhere} is a letter of partition ${partitionOf(elsewhere)}: give --partitions, the number in the contract`
+      )
     return yield* Effect.mapError(
       use(Option.isSome(group) ? { topic: service, group: group.value } : { serviceName: service, partitions }),
       (error) => (error instanceof Failed ? error : fromTransportError(error))
@@ -53,6 +61,8 @@ const run = <A>(
     // What Redis may lose is a matter for those who serve.
     Effect.provideService(References.MinimumLogLevel, "Error")
   )
+
+const partitionOf = (letter: string) => Number(/^(\d{1,3}):/.exec(letter)?.[1] ?? 0)
 
 const list = Command.make(
   "list",
@@ -70,7 +80,9 @@ const list = Command.make(
   },
   Effect.fnUntraced(function* ({ after, limit, ...given }) {
     if (limit < 1 || limit > 10_000) return yield* usage(`--limit is a number from 1 to 10000, not ${limit}`)
-    const letters = yield* run(given, (of) => DeadLetters.list(of, { limit, after: Option.getOrUndefined(after) }))
+    const letters = yield* run(given, Option.toArray(after), (of) =>
+      DeadLetters.list(of, { limit, after: Option.getOrUndefined(after) })
+    )
     for (const letter of letters) yield* Output.out(JSON.stringify(summary(letter)))
   })
 ).pipe(
@@ -85,7 +97,7 @@ const show = Command.make(
   "show",
   { ...of, letter },
   Effect.fnUntraced(function* ({ letter, ...given }) {
-    const found = yield* run(given, (of) => DeadLetters.find(of, letter))
+    const found = yield* run(given, [letter], (of) => DeadLetters.find(of, letter))
     if (found === undefined) return yield* gone(letter)
     yield* Output.out(JSON.stringify({ ...summary(found), cause: found.cause, ...contentOf(found) }, undefined, 2))
   })
@@ -103,9 +115,9 @@ const changing = (name: "replay" | "discard", one: typeof DeadLetters.replay, ev
     { ...of, letters, all },
     Effect.fnUntraced(function* ({ all, letters, ...given }) {
       if (all === letters.length > 0) return yield* usage(`name the letters to ${name}, or give --all`)
-      if (all) return yield* Output.out(String(yield* run(given, every)))
+      if (all) return yield* Output.out(String(yield* run(given, [], every)))
       const missing: Array<string> = []
-      yield* run(given, (of) =>
+      yield* run(given, letters, (of) =>
         Effect.forEach(letters, (letter) => Effect.map(one(of, letter), (was) => void (was || missing.push(letter))), {
           discard: true
         })

@@ -61,4 +61,57 @@ describe("fiberbus dead", () => {
       assert.include(unsaid.stderr, "--all")
     }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(live, Layer.merge(layer, durable))))
   })
+
+  it.effect("does so in all partitions of a service, and says so where it is not told of them", () => {
+    const { durable, layer, run } = CommandLine.make()
+    const Parted = Jobs.pipe(Service.partitioned(4))
+    let fails = true
+    const live = Handlers.layer(
+      Parted,
+      { run: () => Effect.suspend(() => (fails ? Effect.die(new Error("no disk")) : Effect.void)) },
+      { durable: { retry: Schedule.recurs(0) } }
+    )
+    return Effect.gen(function* () {
+      const jobs = yield* Caller.make(Parted)
+      for (let n = 0; n < 20; n++) yield* jobs.run.enqueue({ n }, { id: `job-${n}` })
+      while ((yield* DeadLetters.size(Parted)) < 20) yield* TestClock.adjust(1)
+      const all = ["jobs", "--partitions", "4"]
+      const lettersOf = (stdout: string) =>
+        stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line).letter as string)
+      const listed = lettersOf((yield* run(["dead", "list", ...all])).stdout)
+      assert.lengthOf(listed, 20)
+      const last = listed.at(-1)!
+      assert.strictEqual(last.slice(0, 2), "3:")
+      assert.deepStrictEqual(
+        lettersOf((yield* run(["dead", "list", ...all, "--after", listed[4]!, "--limit", "9"])).stdout),
+        listed.slice(5, 14)
+      )
+      assert.strictEqual(JSON.parse((yield* run(["dead", "show", ...all, last])).stdout).letter, last)
+
+      for (const [text, ...words] of [
+        [last, "show", "jobs", last],
+        [last, "replay", "jobs", listed[0]!, last],
+        [last, "discard", "jobs", "--partitions", "3", last],
+        [last, "list", "jobs", "--after", last],
+        ["1 to 128", "list", "jobs", "--partitions", "0"],
+        ["1 to 128", "list", "jobs", "--partitions", "129"],
+        ["no partitions", "list", "jobs", "--partitions", "2", "--group", "mail"]
+      ] as const) {
+        const refused = yield* run(["dead", ...words])
+        assert.strictEqual(refused.status, 2, words.join(" "))
+        assert.include(refused.stderr, text)
+      }
+      assert.strictEqual(yield* DeadLetters.size(Parted), 20)
+
+      assert.strictEqual((yield* run(["dead", "discard", ...all, last])).stdout, "1\n")
+      // One that has gone is a place in the list all the same.
+      assert.strictEqual((yield* run(["dead", "list", ...all, "--after", last])).stdout, "")
+      fails = false
+      assert.strictEqual((yield* run(["dead", "replay", ...all, "--all"])).stdout, "19\n")
+      assert.strictEqual(yield* DeadLetters.size(Parted), 0)
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(live, Layer.merge(layer, durable))))
+  })
 })
