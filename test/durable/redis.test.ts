@@ -48,6 +48,48 @@ const jobs = (run: (n: number) => Effect.Effect<unknown>, options?: Parameters<t
 it.layer(RedisServer.layer, { excludeTestServices: true, timeout: "20 seconds" })(
   "Over Redis a durable action",
   (it) => {
+    it.effect("runs once what is in hand while a connection is lost, also where two layers have the service", () =>
+      test(
+        Effect.gen(function* () {
+          const go = yield* Deferred.make<void>()
+          const begun: Array<string> = []
+          const hold = (name: string) =>
+            Effect.andThen(
+              Effect.sync(() => begun.push(name)),
+              Deferred.await(go)
+            )
+          const { other, run } = Jobs.actions
+          yield* Layer.build(
+            Layer.merge(
+              Handlers.layer(Service.make("jobs", run), { run: ({ n }) => Effect.as(hold(`run ${n}`), { n }) }),
+              Handlers.layer(Service.make("jobs", other), { other: () => hold("other") })
+            )
+          )
+          const caller = yield* Caller.make(Jobs)
+          const receipts = [
+            yield* caller.run.enqueue({ n: 1 }),
+            yield* caller.run.enqueue({ n: 2 }),
+            yield* caller.other.enqueue()
+          ]
+          yield* until(Effect.sync(() => begun.length >= 3))
+          yield* command("CLIENT", "KILL", "TYPE", "normal")
+          // Both have asked by then for what did not arrive.
+          yield* until(
+            Effect.map(
+              command("CLIENT", "LIST"),
+              (list) =>
+                String(list)
+                  .split("\n")
+                  .filter((one) => / flags=\w*b.* cmd=xreadgroup /.test(one)).length === 2
+            )
+          )
+          yield* Deferred.succeed(go, undefined)
+          for (const receipt of receipts) yield* receipt.await()
+          assert.deepStrictEqual([...begun].sort(), ["other", "run 1", "run 2"])
+        })
+      )
+    )
+
     it.effect("answers its caller, and leaves nothing but the result behind", () =>
       test(
         Effect.gen(function* () {

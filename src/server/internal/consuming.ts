@@ -35,6 +35,8 @@ export interface Plan {
   /** What they all have in hand. */
   readonly together: InHand
   readonly group: string
+  /** Unlike that of any other layer: what is delivered to it is in its hand, or was lost on its way. */
+  readonly consumer: string
   /** Whose slots are filled. */
   readonly mount: Mount
   readonly settings: DurableSettings
@@ -88,7 +90,7 @@ export const make = Effect.fnUntraced(function* (
   const consumer = yield* durable.consume({
     queue,
     group,
-    consumer: link.instance,
+    consumer: plan.consumer,
     idleMillis: settings.idleMillis,
     windowMillis: settings.windowMillis,
     maxDeadLetters: settings.maxDeadLetters

@@ -325,6 +325,10 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     return { begin, mount, subscription }
   })
 
+  // Two layers of one service may have one queue: each reads for itself.
+  let consumers = 0
+  const nextConsumer = () => `${link.instance}.${++consumers}`
+
   const host: Host = {
     check: (check) =>
       Effect.acquireRelease(
@@ -357,7 +361,7 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
       const durable = mounted.some(({ delivery }) => delivery === "durable") ? yield* Kept.store(service) : undefined
       // Outlives what it delivers, and begins to read when all else is there.
       const handling = (action: string) => services.get(service)?.get(action)
-      const plans = durable === undefined ? [] : Kept.plans(link, durable, contract, mount, handling)
+      const plans = durable === undefined ? [] : Kept.plans(link, durable, contract, mount, handling, nextConsumer())
       // All leave at once: those whose Redis is away must not wait one after the other.
       const consuming = yield* Scope.fork(yield* Effect.scope, "parallel")
       const reading = yield* Effect.forEach(
@@ -422,7 +426,9 @@ const make = Effect.fnUntraced(function* (transport: Transport["Service"]) {
     attend: Effect.fnUntraced(function* (topic, entry, options) {
       const { begin, mount, subscription } = yield* open(entry.name, [entry], options)
       const durable = yield* Kept.store(topic.name)
-      const reading = yield* Consuming.make(yield* Kept.attending(link, durable, topic, { entry, mount }))
+      const reading = yield* Consuming.make(
+        yield* Kept.attending(link, durable, topic, { entry, mount }, nextConsumer())
+      )
       yield* begin(undefined)
       yield* Scope.provide(reading, subscription)
     })

@@ -29,7 +29,8 @@ export const plans = (
   durable: Durable["Service"],
   { partitions, serviceName: service }: Pick<Service.Any, "serviceName" | "partitions">,
   mount: Mount,
-  handling: (action: string) => Consuming.Handling | undefined
+  handling: (action: string) => Consuming.Handling | undefined,
+  consumer: string
 ): ReadonlyArray<Consuming.Plan> => {
   const metrics = DurableMetrics.make(service, link.metrics)
   const waiting = new Array<number>(partitions).fill(0)
@@ -43,6 +44,7 @@ export const plans = (
     partitions,
     together,
     group: service,
+    consumer,
     mount,
     settings: mount.options.durable,
     metrics: {
@@ -99,7 +101,8 @@ export const attending = (
   link: Link,
   durable: Durable["Service"],
   { from, group, name }: Attended,
-  handling: Consuming.Handling
+  handling: Consuming.Handling,
+  consumer: string
 ): Effect.Effect<Consuming.Plan, TransportError> => {
   const { prefix } = link.transport
   const queue = Channels.groupQueue(prefix, name, group)
@@ -112,6 +115,7 @@ export const attending = (
     partitions: 1,
     together: new InHand(),
     group,
+    consumer,
     mount,
     metrics: DurableMetrics.make(`${name}:${group}`, link.metrics),
     // Nobody asks for the result of a message.
