@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Logger, Metric, Schema } from "effect"
+import { Clock, Deferred, Effect, Layer, Logger, Metric, Schema } from "effect"
 import { Action, Caller, DeadLetters, Durable, Handlers, Memory, Service } from "fiberbus"
 import { RedisClusterServer, TestBus } from "fiberbus/testing"
 import * as KeySlot from "../../src/transport/KeySlot.ts"
@@ -22,9 +22,9 @@ class Ledger extends Service.make("ledger", book).pipe(Service.partitioned(8)) {
 const queues = Channels.partitions("", "ledger", 8)
 
 /** A process of its own over a broker and a store that others share. */
-const makeFleet = Effect.sync(() => {
+const makeFleet = Effect.map(Clock.Clock, (clock) => {
   const broker = Memory.makeBroker()
-  const store = Durable.makeStore(() => 0)
+  const store = Durable.makeStore(() => clock.currentTimeMillisUnsafe())
   return {
     join: Layer.fresh(
       Layer.merge(
@@ -266,6 +266,39 @@ describe("durable work in partitions", () => {
       // What the partitions had read before they knew.
       assert.isAtMost(returned[0] ?? 0, 16)
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.live("comes again where the backlog drops newcomers and has no room for one of each partition", () =>
+    Effect.gen(function* () {
+      const { join } = yield* makeFleet
+      const ids = queues.map((_, partition) => {
+        let n = 0
+        while (Channels.partitionOf(`m${n}`, "", 8) !== partition) n++
+        return `m${n}`
+      })
+      const handled: Array<string> = []
+      const go = yield* Deferred.make<void>()
+      const note: Book = ({ id }) =>
+        Effect.as(
+          Effect.andThen(
+            Deferred.await(go),
+            Effect.sync(() => handled.push(id))
+          ),
+          { id }
+        )
+      const caller = yield* Effect.provide(Caller.make(Ledger), join)
+      yield* Layer.build(
+        Layer.provide(serve(note, { concurrency: 1, backlog: { size: 2, whenFull: "dropNewest" } }), join)
+      )
+      for (let turn = 0; turn < 500; turn++) yield* Effect.yieldNow
+      // All partitions wait for one by now.
+      const receipts = yield* Effect.forEach(ids, (id) => caller.book.enqueue({ id, key: "" }, { id }))
+      // One runs, two wait.
+      for (let turn = 0; turn < 500; turn++) yield* Effect.yieldNow
+      yield* Deferred.succeed(go, undefined)
+      for (const receipt of receipts) yield* receipt.await({ timeout: "5 seconds" })
+      assert.deepStrictEqual(handled.toSorted(), ids.toSorted())
+    })
   )
 
   it.effect("is left by all partitions at once, however long the store takes for each", () =>

@@ -93,7 +93,8 @@ export const make = (work: Work): Pool => {
   }
 
   const full = (exchange: Exchange) => {
-    if (backlog.whenFull === "dropNewest") {
+    // What is kept goes back to where it is kept.
+    if (backlog.whenFull === "dropNewest" && exchange.delivery === undefined) {
       work.refused("Dropped")
       return link.discards.note("Dropped")
     }
