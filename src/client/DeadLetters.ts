@@ -72,6 +72,8 @@ const listOf = Effect.fnUntraced(function* (
 ) {
   const first = after === undefined ? { partition: 0, letter: undefined } : read(after)
   const found: Array<DeadLetter> = []
+  // What is no letter has none after it, in its own partition or the next.
+  if (first.letter !== undefined && !/^\d+(-\d+)?$/.test(first.letter)) return found
   for (let partition = first.partition; partition < queues.length && found.length < limit; partition++) {
     const from = partition === first.partition ? first.letter : undefined
     const letters = yield* dead.list(queues[partition]!, { after: from, limit: limit - found.length })

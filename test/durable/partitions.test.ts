@@ -228,6 +228,9 @@ describe("durable work in partitions", () => {
             assert.isFalse(yield* DeadLetters.replay(Ledger, nobody))
             assert.isFalse(yield* DeadLetters.discard(Ledger, nobody))
           }
+          for (const nothing of ["x", "", "3:", ":", "3:x", "8:1", "-"]) {
+            assert.deepStrictEqual(yield* DeadLetters.list(Ledger, { after: nothing }), [], nothing)
+          }
           broken = false
           const last = listed.at(-1)!
           assert.isTrue(last.letter.includes(":"))
