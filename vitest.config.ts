@@ -46,7 +46,11 @@ export default defineConfig({
         extends: true as const,
         test: {
           name: basename(program),
-          include: ["test/{transport,durable,topics,interop}/**/*.test.ts"],
+          include: [
+            "test/transport/{Redis*,Lease,claims,conformance}.test.ts",
+            "test/durable/{port,redis,cluster,failover,faults,partitions,topics}.test.ts",
+            "test/security/acl.test.ts"
+          ],
           env: { REDIS_SERVER: program }
         }
       }))

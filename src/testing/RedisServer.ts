@@ -136,7 +136,8 @@ export const fromUrl = Effect.fnUntraced(function* (
     socketPath: parsed.socketPath,
     password: parsed.password,
     tls: undefined,
-    version: /(?:valkey|redis)_version:(\S+)/.exec(String(info))?.[1] ?? "unknown",
+    // Valkey says besides which Redis it is like.
+    version: (/valkey_version:(\S+)/.exec(String(info)) ?? /redis_version:(\S+)/.exec(String(info)))?.[1] ?? "unknown",
     binary: undefined,
     owned: false,
     start: refused("start"),

@@ -13,19 +13,20 @@ import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { type Consumer, type Consumption, type DeadLetter, type Done, Durable, type Entry } from "./Durable.ts"
-import { full, maxCauseLength } from "./internal/durableMemory.ts"
+import { type DeadLetter, Durable } from "./Durable.ts"
+import { full } from "./internal/durableMemory.ts"
 import * as FirstConnection from "./internal/FirstConnection.ts"
 import { Gathering } from "./internal/Gathering.ts"
 import * as RedisClusterKeeper from "./internal/RedisClusterKeeper.ts"
+import * as RedisConsumer from "./internal/RedisConsumer.ts"
 import * as RedisKeeper from "./internal/RedisKeeper.ts"
 import * as RedisLink from "./internal/RedisLink.ts"
 import * as RedisNodes from "./internal/RedisNodes.ts"
+import * as RedisSteps from "./internal/RedisSteps.ts"
 import { reader } from "./internal/readOptions.ts"
 import * as clusterOptions from "./internal/redisClusterOptions.ts"
 import { RedisDefences } from "./internal/redisDefences.ts"
 import * as library from "./internal/redisDurableLibrary.ts"
-import * as redisError from "./internal/redisError.ts"
 import * as redisGive from "./internal/redisGive.ts"
 import * as redisGreeting from "./internal/redisGreeting.ts"
 import * as redisOptions from "./internal/redisOptions.ts"
@@ -51,9 +52,6 @@ export interface Options extends RedisPubSub.Options {
   readonly strict?: boolean | undefined
 }
 
-/** What a consumer is told of its own deliveries after a lost connection, at most. */
-const maxOwn = 1_000
-
 /** Where some nodes of a Redis Cluster are and who we are there, and what may be kept, as for one Redis. */
 export interface ClusterOptions extends RedisCluster.Options, Pick<Options, "maxLength" | "replicas" | "strict"> {}
 
@@ -71,14 +69,6 @@ interface Appending {
   readonly key: string
   readonly delayMillis: number
   readonly done: Parameters<Durable["Service"]["append"]>[2]
-}
-
-/** One that is to be settled. */
-interface Settling {
-  readonly entry: Entry
-  readonly frame: string
-  readonly replyTo: string
-  readonly done: Done
 }
 
 /**
@@ -239,7 +229,9 @@ const keeping = (
   publishes: boolean
 ): Effect.Effect<Durable["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
-    const threw = Thrown.make(yield* logging(settings))
+    const steps = RedisSteps.make(settings, keeper, Thrown.make(yield* logging(settings)))
+    const { asking, run, runAll, running } = steps
+    const delayed = new RedisConsumer.Wakes()
 
     const overloaded = new TransportError({
       kind: "Overloaded",
@@ -249,59 +241,6 @@ const keeping = (
       sent: "no"
     })
 
-    /** Calls a function of the library, and once more where somebody has emptied Redis of it. */
-    const run = (
-      operation: string,
-      queue: string,
-      words: ReadonlyArray<string>,
-      bytes: number,
-      done: RedisLink.Done,
-      asBytes = false,
-      by = keeper
-    ) => {
-      const args = [library.named(operation), ...by.keysOf(queue), ...words]
-      const send = (done: RedisLink.Done) => by.send(queue, "fcall", args, bytes, done, asBytes)
-      send((error, reply) => {
-        if (error === undefined) return done(undefined, reply)
-        // The master has become a replica: elsewhere there is another one.
-        if (error.detail.startsWith("READONLY")) by.demoted(queue, error)
-        const named = renamed(error, `${operation} in ${queue}`)
-        if (!error.detail.includes("Function not found")) return done(named, undefined)
-        by.load(queue, () =>
-          send((error, reply) =>
-            done(error === undefined ? undefined : renamed(error, `${operation} in ${queue}`), reply)
-          )
-        )
-      })
-    }
-
-    /** The same with what was gathered. The reply is 0 where all went as it mostly does, else what became of each. */
-    const runAll = <A>(
-      operation: string,
-      queue: string,
-      words: ReadonlyArray<string>,
-      asked: ReadonlyArray<A>,
-      bytes: number,
-      tell: (asked: A, error: TransportError | undefined, outcome: string | undefined) => void,
-      by = keeper
-    ) => {
-      const done: RedisLink.Done = (error, reply) => {
-        for (let i = 0; i < asked.length; i++) {
-          const outcome = Array.isArray(reply) ? String(reply[i]) : undefined
-          try {
-            if (!outcome?.startsWith("e")) tell(asked[i]!, error, outcome)
-            else tell(asked[i]!, refusedOne(outcome.slice(1), `${operation} in ${queue}`), undefined)
-          } catch (defect) {
-            threw(queue, defect)
-          }
-        }
-      }
-      run(operation, queue, words, bytes, done, false, by)
-    }
-    const refusedOne = (text: string, operation: string) => {
-      const { scrub, tls, user } = settings
-      return renamed(redisError.fromReply(text, { operation, user, tls, scrub }), operation)
-    }
     const appends = new Gathering<Appending>((queue, asked, bytes) => {
       const isPlain = asked.every(({ delayMillis, key }) => key === "" && delayMillis <= 0)
       const words = [String(settings.maxLength), isPlain ? "1" : ""]
@@ -315,7 +254,7 @@ const keeping = (
         outcome: string | undefined
       ) => {
         if (error !== undefined) return done(error, undefined)
-        if (delayMillis > 0) wake(queue)
+        if (delayMillis > 0) delayed.wake(queue)
         switch (outcome?.[0]) {
           case "f":
             return done(full(queue, settings.maxLength), undefined)
@@ -330,217 +269,6 @@ const keeping = (
       runAll("append", queue, words, asked, bytes, tell, entry)
     })
     yield* Effect.addFinalizer(() => Effect.sync(() => appends.flush()))
-
-    const running = (operation: string, queue: string, words: ReadonlyArray<string>, asBytes = false) =>
-      Effect.callback<unknown, TransportError>((resume) =>
-        run(
-          operation,
-          queue,
-          words,
-          0,
-          (error, reply) => resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error)),
-          asBytes
-        )
-      )
-    const asking = (queue: string, name: string, args: ReadonlyArray<string>) =>
-      Effect.callback<unknown, TransportError>((resume) =>
-        keeper.send(
-          queue,
-          name,
-          args,
-          0,
-          (error, reply) => resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error)),
-          true
-        )
-      )
-
-    // Who is to be told that something was delayed here. As many as this process consumes.
-    const delayed = new Map<string, Set<() => void>>()
-    const wake = (queue: string) => {
-      for (const wake of delayed.get(queue) ?? []) wake()
-    }
-
-    const consume = Effect.fnUntraced(function* (
-      consumption: Consumption
-    ): Effect.fn.Return<Consumer, TransportError, Scope.Scope> {
-      const { consumer, group, idleMillis, maxDeadLetters, queue, windowMillis } = consumption
-      const stream = `${queue}.requests`
-      const idle = String(Math.round(idleMillis))
-      const window = String(Math.round(windowMillis))
-      const wakes = delayed.get(queue) ?? new Set<() => void>()
-      delayed.set(queue, wakes)
-      let mayMiss = false
-      // Redis 8.4 gives silent deliveries with the new ones. What a connection leads to may be older, or newer, than what the last one led to.
-      let canClaim = true
-      const reader = keeper.reader(queue, () => {
-        mayMiss = true
-        canClaim = true
-      })
-      yield* Effect.addFinalizer(() => reader.close)
-      yield* reader.start
-
-      /** True if the group was not there. */
-      const join = Effect.catchIf(
-        Effect.as(asking(queue, "xgroup", ["CREATE", stream, group, "0", "MKSTREAM"]), true),
-        ({ detail, kind }: TransportError) => detail.startsWith("BUSYGROUP") || kind === "Overloaded",
-        (error) =>
-          error.kind === "Overloaded"
-            ? // At maxmemory Redis makes no group, and does not look whether there is one: whoever works on it makes room.
-              Effect.mapBoth(asking(queue, "xinfo", ["CONSUMERS", stream, group]), {
-                onFailure: () => error,
-                onSuccess: () => false
-              })
-            : Effect.succeed(false)
-      )
-      yield* join
-
-      const settlements = new Gathering<Settling>((queue, gathered, bytes) => {
-        const asked = byCaller(gathered)
-        const words = [group, window]
-        for (let from = 0, to = 0; from < asked.length; from = to) {
-          const { replyTo } = asked[from]!
-          while (to < asked.length && asked[to]!.replyTo === replyTo) to++
-          const ofCaller = asked.slice(from, to)
-          const hasKeys = ofCaller.some(({ entry }) => entry.key !== "")
-          words.push(replyTo, hasKeys ? "4" : "3", String(ofCaller.length))
-          for (const { entry, frame } of ofCaller) {
-            words.push(entry.entry, entry.id, frame)
-            if (hasKeys) words.push(entry.key)
-          }
-        }
-        runAll("settle", queue, words, asked, bytes, ({ done }, error, outcome) =>
-          done(error, outcome === undefined || outcome === "s")
-        )
-      })
-      yield* Effect.addFinalizer(() => Effect.sync(() => settlements.flush()))
-
-      /** What is delivered to one who waits no longer goes back. */
-      const giveBack = (entries: ReadonlyArray<Entry>) => {
-        for (const entry of entries) {
-          run("again", queue, [group, entry.entry, String(entry.deliveries - 1), "0"], 0, () => {})
-        }
-      }
-
-      const readNew = (max: number) =>
-        Effect.callback<ReadonlyArray<Entry>, TransportError>((resume) => {
-          let isWanted = true
-          const words = ["GROUP", group, consumer, "COUNT", String(max), "BLOCK", String(RedisKeeper.blockMillis)]
-          const wait = (claims: boolean) =>
-            reader.wait(
-              "xreadgroup",
-              [...words, ...(claims ? ["CLAIM", idle] : []), "STREAMS", stream, ">"],
-              (error, reply) => {
-                if (claims && error?.detail.startsWith("ERR syntax error")) {
-                  canClaim = false
-                  return isWanted ? wait(false) : undefined
-                }
-                const entries = error === undefined ? redisReplies.read(reply) : []
-                if (!isWanted) return giveBack(entries)
-                resume(error === undefined ? Effect.succeed(entries) : Effect.fail(error))
-              }
-            )
-          wait(canClaim)
-          return Effect.sync(() => {
-            isWanted = false
-            // It waits for nothing any more.
-            reader.unblock()
-          })
-        })
-
-      const deliveries = (operation: "claim" | "own", words: ReadonlyArray<string>) =>
-        Effect.map(running(operation, queue, [group, consumer, ...words], true), redisReplies.deliveries)
-
-      const read = (max: number): Effect.Effect<ReadonlyArray<Entry>, TransportError> =>
-        Effect.suspend(() => {
-          if (!mayMiss || !reader.isUp()) return readNew(max)
-          mayMiss = false
-          return Effect.flatMap(
-            Effect.tapError(deliveries("own", [String(maxOwn)]), () =>
-              Effect.sync(() => {
-                mayMiss = true
-              })
-            ),
-            ({ entries }) => (entries.length > 0 ? Effect.succeed(entries) : readNew(max))
-          )
-        })
-
-      let cursor = "0"
-      let sweepAt = 0
-      const promote = Effect.suspend(() => {
-        // All lanes are looked at in turn, a part of them each time.
-        const sweeps = cursor !== "0" || performance.now() >= sweepAt
-        if (sweeps && cursor === "0") sweepAt = performance.now() + idleMillis
-        return Effect.map(running("promote", queue, [group, sweeps ? cursor : ""]), (reply) => {
-          const [nextMillis, waiting, dead, next] = Array.isArray(reply) ? reply : []
-          cursor = String(next ?? "0")
-          return { nextMillis: Number(nextMillis), waiting: Math.max(0, Number(waiting)), dead: Number(dead) }
-        })
-      })
-
-      return {
-        read: (max) =>
-          Effect.catchIf(
-            read(max),
-            // The stream or its group has been deleted, or Redis has lost its data; or they are kept by another master now.
-            ({ detail }) => detail.startsWith("NOGROUP") || detail.startsWith("UNBLOCKED"),
-            (error) =>
-              Effect.flatMap(join, (wasGone) =>
-                Effect.as(
-                  wasGone
-                    ? Effect.logWarning(
-                        `fiberbus: the group ${group} of ${stream} was gone and has been made again, what was there is lost: ${error.detail}`
-                      )
-                    : Effect.void,
-                  []
-                )
-              )
-          ),
-        claim: (max) => deliveries("claim", [idle, String(max)]),
-        renew: (entries) =>
-          Effect.map(running("renew", queue, [group, consumer, ...entries]), (reply) =>
-            Array.isArray(reply) ? reply.map(String) : []
-          ),
-        settle: (entry, { frame, replyTo }, done) =>
-          settlements.add(queue, { entry, frame, replyTo, done }, Buffer.byteLength(frame)),
-        retry: ({ deliveries, entry }, delayMillis, counts, done) =>
-          run(
-            "again",
-            queue,
-            [group, entry, String(counts ? deliveries : deliveries - 1), String(Math.ceil(delayMillis))],
-            0,
-            (error, reply) => {
-              if (delayMillis > 0) wake(queue)
-              done(error, reply === 1)
-            }
-          ),
-        bury: ({ deliveries, entry }, { action, cause, reason }, settlement, done) =>
-          run(
-            "bury",
-            queue,
-            [
-              group,
-              entry,
-              String(deliveries),
-              String(maxDeadLetters),
-              reason,
-              cause.slice(0, maxCauseLength),
-              action,
-              window,
-              settlement?.replyTo ?? "",
-              settlement === undefined ? "0" : "1",
-              settlement?.frame ?? ""
-            ],
-            0,
-            (error, reply) => done(error, reply === 1)
-          ),
-        promote,
-        onDelayed: (wake) => {
-          wakes.add(wake)
-          return () => wakes.delete(wake)
-        },
-        leave: Effect.asVoid(running("leave", queue, [group, consumer]))
-      }
-    })
 
     const letters = (
       queue: string,
@@ -569,7 +297,7 @@ const keeping = (
       },
       state: (queue, id, done) =>
         keeper.send(queue, "get", [`${queue}.id:${id}`], 0, (error, reply) => {
-          if (error !== undefined) return done(renamed(error, `look for a result in ${queue}`), undefined)
+          if (error !== undefined) return done(RedisSteps.renamed(error, `look for a result in ${queue}`), undefined)
           if (typeof reply !== "string") return done(undefined, { _tag: "Unknown" })
           done(undefined, reply === "w" ? { _tag: "Waiting" } : { _tag: "Done", frame: reply })
         }),
@@ -588,7 +316,7 @@ const keeping = (
       subscribe: (topic, queue, from) =>
         Effect.asVoid(running("subscribe", topic, [queue, from === "beginning" ? "1" : "0"])),
       unsubscribe: (topic, queue) => Effect.asVoid(running("unsubscribe", topic, [queue])),
-      consume,
+      consume: (consumption) => RedisConsumer.consume(keeper, steps, delayed, consumption),
       dead: {
         list: (queue, { after, limit }) =>
           after !== undefined && !isLetter(after)
@@ -608,12 +336,6 @@ const keeping = (
       }
     }
   })
-
-/** Those of one caller one after the other, in the order in which they came. */
-const byCaller = (asked: ReadonlyArray<Settling>): ReadonlyArray<Settling> => {
-  if (asked.every(({ replyTo }) => replyTo === asked[0]!.replyTo)) return asked
-  return [...Map.groupBy(asked, ({ replyTo }) => replyTo).values()].flat()
-}
 
 const isLetter = (letter: string) => /^\d{1,20}(-\d{1,20})?$/.test(letter)
 
@@ -660,17 +382,6 @@ const withoutFunctions = ({ detail, hint, kind, sent }: TransportError) =>
         : hint === ""
           ? "Redis 7 or later is needed, or Valkey"
           : hint,
-    sent
-  })
-
-// Of the words of FCALL the function would come first, which tells nobody anything.
-const renamed = ({ detail, hint, kind, sent }: TransportError, operation: string) =>
-  new TransportError({
-    kind,
-    operation,
-    detail,
-    hint:
-      kind === "PermissionDenied" ? "Give the user the rights that docs/security.md lists for durable actions" : hint,
     sent
   })
 

@@ -233,12 +233,18 @@ it.layer(RedisServer.layer, { excludeTestServices: true, timeout: "20 seconds" }
           const receipt = yield* caller.run.enqueue({ n: 1 })
           yield* command("XGROUP", "CREATE", "t:{jobs}.requests", "jobs", "0")
           yield* command("CONFIG", "SET", "maxmemory", "1")
-          yield* Layer.build(
+          const service = Layer.build(
             Layer.provide(
               jobs(() => Effect.void),
               Layer.fresh(bus)
             )
           )
+          // Redis 8.6 takes no new subscriptions then.
+          if (String(yield* command("COMMAND", "INFO", "subscribe")).includes("denyoom")) {
+            assert.strictEqual((yield* Effect.flip(service)).kind, "Overloaded")
+            return
+          }
+          yield* service
           assert.deepStrictEqual(yield* receipt.await({ timeout: "15 seconds" }), { n: 1 })
         }).pipe(Effect.ensuring(command("CONFIG", "SET", "maxmemory", "0")))
       )

@@ -213,6 +213,8 @@ const give = (link: RedisLink.RedisLink, operation: typeof Operation.Type, i: nu
 const said = (outcome: unknown) =>
   outcome instanceof TransportError && outcome.kind !== "ConnectionLost" ? outcome.detail : outcome
 
+const isRefused = (outcome: unknown) => outcome instanceof TransportError && outcome.sent === "no"
+
 const turn = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
 describe("RedisLink", () => {
@@ -241,9 +243,11 @@ describe("RedisLink", () => {
             else wanted.push(give(link, operation, i, done()))
           }
           yield* all
+          // What was given to a connection that had gone is refused at once, before those are told that were written to it.
+          const written = order.filter((place) => !isRefused(told[place]![0]))
           assert.deepStrictEqual(
-            order,
-            [...order].sort((a, b) => a - b)
+            written,
+            [...written].sort((a, b) => a - b)
           )
           const lost = told.filter(
             ([outcome]) => outcome instanceof TransportError && outcome.kind === "ConnectionLost"

@@ -298,7 +298,14 @@ describe("RespReader", () => {
     const found = redisReplies.read(replies[0])
     assert.deepStrictEqual(
       found.map(({ frame: _, ...entry }) => entry),
-      entries.map(({ name }, i) => ({ entry: name, id: `of ${name}`, key: "k", deliveries: 3, at: i + 1 }))
+      entries.map(({ name }, i) => ({
+        entry: name,
+        id: `of ${name}`,
+        key: "k",
+        deliveries: 3,
+        at: i + 1,
+        claimed: false
+      }))
     )
     found.forEach(({ frame }, i) => {
       assert.isTrue(Buffer.isBuffer(frame) && frame.equals(Buffer.from(entries[i]!.frame)))

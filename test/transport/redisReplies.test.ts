@@ -6,7 +6,7 @@ const inBytes = (reply: unknown): unknown =>
   Array.isArray(reply) ? reply.map(inBytes) : typeof reply === "string" ? Buffer.from(reply) : reply
 
 const fields = ["id", "a", "frame", "{}", "n", "2", "at", "7", "key", "k"]
-const entry = { entry: "5-0", id: "a", frame: "{}", key: "k", deliveries: 3, at: 7 }
+const entry = { entry: "5-0", id: "a", frame: "{}", key: "k", deliveries: 3, at: 7, claimed: false }
 
 describe("replies of Redis", () => {
   for (const [form, to, frame] of [
@@ -20,10 +20,21 @@ describe("replies of Redis", () => {
       ]
       const expected = [
         { ...entry, frame },
-        { entry: "6-0", id: "b", frame, key: "", deliveries: 1, at: 6 }
+        { entry: "6-0", id: "b", frame, key: "", deliveries: 1, at: 6, claimed: false }
       ]
       assert.deepStrictEqual(redisReplies.read(to([["{q}.requests", entries]])), expected)
       assert.deepStrictEqual(redisReplies.read(to(["{q}.requests", entries])), expected)
+    })
+
+    it(`say which were silent elsewhere, for how long and how often delivered, where they are ${form}`, () => {
+      const entries = [
+        ["5-0", fields, 31_000, 4],
+        ["6-0", ["id", "b", "frame", "{}"], 0, 0]
+      ]
+      assert.deepStrictEqual(redisReplies.read(to([["{q}.requests", entries]])), [
+        { ...entry, frame, deliveries: 7, claimed: true },
+        { entry: "6-0", id: "b", frame, key: "", deliveries: 1, at: 6, claimed: false }
+      ])
     })
 
     it(`say what was claimed, and how often it was delivered, where they are ${form}`, () => {
