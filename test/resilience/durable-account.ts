@@ -80,11 +80,14 @@ interface Message {
   readonly millis: number
 }
 
+/** Which of four keys, and which of four senders, has its turn: several of a key follow each other, so that they meet. */
+const turnOfKey = (index: number) => Math.floor(index / 12) % 4
+
 /** Their order is that of their sending. A third of them have a key. */
 const messagesOf = (count: number, random: Place.Random): ReadonlyArray<Message> => {
   const counts = new Map<string, number>()
   return Array.from({ length: count }, (_, index) => {
-    const key = index % 3 === 0 ? `key${index % 12}` : ""
+    const key = index % 3 === 0 ? `key${turnOfKey(index)}` : ""
     const n = (counts.get(key) ?? 0) + 1
     counts.set(key, n)
     return { index, id: `m${index}`, key, n, millis: Math.floor(random() * 60) }
@@ -165,7 +168,7 @@ export const run = <Fault extends string>(plan: Plan<Fault>): Effect.Effect<Acco
       const waits: Array<Effect.Effect<void, unknown>> = []
       // Several at a time, and in order those of one key.
       const lanes = [0, 1, 2, 3].map((lane) =>
-        messages.filter(({ key }, index) => (key === "" ? index % 4 : (index % 12) / 3) === lane)
+        messages.filter(({ key }, index) => (key === "" ? index % 4 : turnOfKey(index)) === lane)
       )
       const one = (message: Message) =>
         Effect.gen(function* () {
