@@ -309,10 +309,12 @@ export const make = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         const doing = `wait for another master than ${master.server.port}`
         const view = yield* agreed((view) => ![...view.values()].includes(master.id), doing)
-        const replicas = members.slice(masterCount).filter((_, i) => first[i % masterCount] === master)
+        // Whoever was a master at first: it may have become a replica, and a master again.
+        const family = members.indexOf(master) % masterCount
+        const others = members.filter((member, i) => i % masterCount === family && member.id !== master.id)
         const now = [...new Set(view.values())]
         return yield* byId(
-          now.find((id) => replicas.some((replica) => replica.id === id)),
+          now.find((id) => others.some((other) => other.id === id)),
           doing
         )
       }),

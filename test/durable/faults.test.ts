@@ -1,9 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Queue, Schedule, Schema, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Queue, Schedule, Schema, Scope } from "effect"
 import { Action, Caller, DeadLetters, Handlers, Service } from "fiberbus"
 import { Faults, RedisServer } from "fiberbus/testing"
 import * as RedisStreams from "fiberbus/transport/RedisStreams"
 import * as Account from "../resilience/durable-account.ts"
+import * as Place from "../resilience/durable-place.ts"
 
 const Jobs = Service.make(
   "jobs",
@@ -222,37 +223,48 @@ it.layer(RedisServer.layer, { excludeTestServices: true, timeout: "30 seconds" }
   )
 })
 
-it.live(
-  "Durable work is handled at least once and answered the same while its processes are killed, frozen, and Redis restarts",
-  () =>
-    Effect.gen(function* () {
-      const account = yield* Account.run({
-        messages: 200,
-        workers: 2,
-        kills: 4,
-        freezes: 1,
-        restarts: 1,
-        seed: 5
-      })
-      assert.deepStrictEqual(
-        { ...account, handlings: 0, repeats: 0 },
-        {
-          sent: 200,
-          answered: 200,
+const accounts = <Fault extends string>(name: string, plan: Account.Plan<Fault>) =>
+  it.live(
+    name,
+    () =>
+      Effect.gen(function* () {
+        const {
+          begun: _,
+          handlings: __,
+          partitions,
+          repeats: ___,
+          ...account
+        } = yield* Effect.provide(Account.run(plan), Logger.layer([]))
+        assert.deepStrictEqual(account, {
+          sent: plan.messages,
+          answered: plan.messages,
           unhandled: [],
           answeredWrong: [],
-          handlings: 0,
-          repeats: 0,
           effects: [],
           disordered: [],
-          kills: 4,
-          freezes: 1,
-          restarts: 1,
+          misplaced: [],
+          faults: plan.faults,
           left: 0,
           inHand: 0,
           dead: 0
-        }
-      )
-    }),
-  { timeout: 120_000 }
+        })
+        for (const { messages, queue } of partitions) assert.isAbove(messages, 0, queue)
+      }),
+    { timeout: 120_000 }
+  )
+
+accounts(
+  "Durable work is handled at least once and answered the same while its processes are killed, frozen, and Redis restarts",
+  { place: Place.overRedis(), messages: 200, workers: 2, seed: 5, faults: { kill: 4, freeze: 1, restart: 1 } }
+)
+
+accounts(
+  "Durable work in partitions is handled at least once and answered the same while its processes are killed, frozen, and masters are replaced",
+  {
+    place: Place.overCluster(6),
+    messages: 60,
+    workers: 2,
+    seed: 5,
+    faults: { kill: 2, freeze: 1, failover: 1, killMaster: 1, moveSlot: 1 }
+  }
 )

@@ -85,6 +85,9 @@ describe("RedisClusterServer", () => {
           until: (replicas) => replicas.includes(first),
           schedule: Schedule.spaced("50 millis")
         })
+        // And once more: now the one that was a replica is lost.
+        yield* replica!.server.kill
+        assert.strictEqual(yield* cluster.promoted(replica!), first)
       }).pipe(Effect.scoped),
     90_000
   )
