@@ -47,8 +47,8 @@ export default defineConfig({
         test: {
           name: basename(program),
           include: [
-            "test/transport/{Redis*,Lease,claims,conformance}.test.ts",
-            "test/durable/{port,redis,cluster,failover,faults,partitions,topics}.test.ts",
+            "test/transport/{RedisCluster,Lease,claims,conformance}.test.ts",
+            "test/durable/{port,redis,cluster,partitions,topics}.test.ts",
             "test/security/acl.test.ts"
           ],
           env: { REDIS_SERVER: program }
