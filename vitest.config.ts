@@ -33,6 +33,8 @@ export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 120_000,
+    // Each file starts servers and processes of its own, which need cores too.
+    maxWorkers: 2,
     projects: [
       {
         extends: true,
