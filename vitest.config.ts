@@ -1,5 +1,5 @@
 import { accessSync, constants } from "node:fs"
-import { basename, delimiter, isAbsolute, join } from "node:path"
+import { delimiter, isAbsolute, join } from "node:path"
 import { defineConfig } from "vitest/config"
 
 // The tests run the sources themselves, through the same export conditions as the examples.
@@ -47,7 +47,7 @@ export default defineConfig({
       ...onOthers.map((program) => ({
         extends: true as const,
         test: {
-          name: basename(program),
+          name: program.replaceAll("/", "_"),
           include: [
             "test/transport/{RedisCluster,Lease,claims,conformance}.test.ts",
             "test/durable/{port,redis,cluster,partitions,topics}.test.ts",

@@ -89,7 +89,7 @@ export class InvalidPartitions extends Data.TaggedError("InvalidPartitions")<{
 }
 
 /**
- * Spreads what is kept for a service's durable actions over so many queues, which a Redis Cluster spreads over its masters:
+ * Spreads what is kept for a service's durable actions over so many queues, which a Redis Cluster spreads over its masters evenly:
  * `class Payments extends Service.make("payments", Charge).pipe(Service.partitioned(12)) {}`. Messages of one `Action.Key` share a queue, hence their
  * order; others go by their id. The number is part of the contract: docs/durable.md says how it is raised. The service given is left as it was.
  *

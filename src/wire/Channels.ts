@@ -44,13 +44,36 @@ export const inbox = (prefix: string): string => inboxPrefix(prefix) + randomUUI
 export const queue = (prefix: string, name: string): string => `${prefix}{${name}}`
 
 /**
- * The partitions of what is kept for a service, each in a slot of its own. The first one bears the name of the whole, which it is where there
- * is but one; the mark behind the braces of the others keeps them apart from a service of such a name.
+ * The partitions of what is kept for a service. The first one bears the name of the whole, which it is where there is but one; the mark behind
+ * the braces of the others keeps them apart from a service of such a name.
+ *
+ * Names are hashed to slots, whose masters have ranges of them. So that each gets its share, partition n has the first of the names
+ * `<name>/<n>:0`, `:1`, … that leads to its place: the slots from that of the first partition on are halved, then quartered, and so on, as the bits of n
+ * in reverse say. The place does not depend on their number.
  */
-export const partitions = (prefix: string, name: string, count: number): readonly [string, ...Array<string>] => [
-  queue(prefix, name),
-  ...Array.from({ length: count - 1 }, (_, i) => `${queue(prefix, `${name}/${i + 1}`)}#`)
-]
+export const partitions = (prefix: string, name: string, count: number): readonly [string, ...Array<string>] => {
+  const first = slotOf(name)
+  return [
+    queue(prefix, name),
+    ...Array.from({ length: count - 1 }, (_, i) => `${queue(prefix, placed(name, i + 1, first))}#`)
+  ]
+}
+
+const slots = 16_384
+
+/** Slots of one place: there are 128, as many as partitions at most. */
+const width = slots / 128
+
+const slotOf = (tag: string) => Crc16.of(tag) % slots
+
+const placed = (name: string, partition: number, first: number): string => {
+  let reversed = 0
+  for (let bit = 1; bit < 128; bit <<= 1) reversed = (reversed << 1) | (partition & bit ? 1 : 0)
+  for (let n = 0; ; n++) {
+    const tag = `${name}/${partition}:${n}`
+    if (Math.floor(((slotOf(tag) - first + slots) % slots) / width) === reversed) return tag
+  }
+}
 
 /** Which of so many partitions has a message: by its key, or by its id where it has none. Source: ours; Redis' CRC16, for writers in other languages. */
 export const partitionOf = (id: string, key: string, count: number): number =>

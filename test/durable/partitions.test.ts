@@ -73,8 +73,27 @@ describe("a partitioned service", () => {
 
   it.prop("has a queue for each partition, which no other service has", [Named, Named], ([a, b]) => apart(a, b))
 
-  it("has queues in slots of their own, which spread over masters", () => {
+  it.prop("has nearly as many at each of some masters, whatever their number", [Named], ([{ name: any }]) => {
+    // A closing brace ends what Redis hashes.
+    const name = any.replaceAll("}", "0")
+    for (const masters of [1, 3, 6, 12]) {
+      const at = new Array<number>(masters).fill(0)
+      for (const queue of Channels.partitions("", name, 4 * masters))
+        at[Math.floor((KeySlot.of(queue) * masters) / 16_384)]!++
+      for (const count of at) assert.closeTo(count, 4, 1)
+    }
+    // More of them are those that were there, and others.
+    assert.deepStrictEqual(Channels.partitions("", name, 12).slice(0, 5), [...Channels.partitions("", name, 5)])
+    // Also the most have a place each.
+    assert.strictEqual(new Set(Channels.partitions("", name, 128).map(KeySlot.of)).size, 128)
+  })
+
+  it("has names that others can find", () => {
     apart({ name: "a", count: 4 }, { name: "a/1", count: 4 })
+    assert.deepStrictEqual(
+      [...Channels.partitions("shop.", "ledger", 4)],
+      ["shop.{ledger}", "shop.{ledger/1:121}#", "shop.{ledger/2:61}#", "shop.{ledger/3:46}#"]
+    )
     const owners = new Set(
       Channels.partitions("", "payments", 12).map((queue) => Math.floor(KeySlot.of(queue) / 5_462))
     )
