@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, DateTime, Effect, Exit, Fiber, Option, Schema, SchemaGetter } from "effect"
 import { TestClock } from "effect/testing"
 import { Action, CallError, Caller, type Durable, Service } from "fiberbus"
+import * as Channels from "../../src/wire/Channels.ts"
 import * as Played from "./played.ts"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { why: Schema.String }) {}
@@ -211,11 +212,7 @@ describe("a receipt", () => {
         const asked = [yield* Played.next(looks), yield* Played.next(looks), yield* Played.next(looks)]
         assert.deepStrictEqual(
           asked.map(({ id, queue }) => [id, queue]),
-          [
-            ["order-1", "t:{jobs}"],
-            ["order-1", "t:{jobs/1}#"],
-            ["order-1", "t:{jobs/2}#"]
-          ]
+          Channels.partitions("t:", "jobs", 3).map((queue) => ["order-1", queue])
         )
         // The master of the first one is away.
         asked[2]!.done(undefined, { _tag: "Unknown" })

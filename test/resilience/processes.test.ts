@@ -70,6 +70,8 @@ describe("a service's process", () => {
       yield* child!.signal("SIGCONT")
       yield* Fiber.join(running)
       assert.strictEqual((yield* worker.work({ id: "after", millis: 0 })).pid, child!.pid)
+      // What it says comes another way than what it answers.
+      yield* child!.said("ran after")
       assert.deepStrictEqual(child!.lines.slice(1), ["ran a", "ran b", "ran after"])
     })
   )
