@@ -75,7 +75,7 @@ export const make = <const Name extends string, const Actions extends ReadonlyAr
   return ServiceClass as unknown as Service<Name, Actions[number]>
 }
 
-/** Most partitions of a service: each process that serves it has a connection for each. */
+/** Most partitions of a service: each process that serves it has a connection for each. Their names go by it, see `wire/Channels`. */
 export const maxPartitions = 128
 
 /** A service cannot have so many partitions; thrown by {@link partitioned}. */

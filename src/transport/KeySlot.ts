@@ -2,7 +2,7 @@
 import * as Crc16 from "../wire/Crc16.ts"
 
 /** Slots of every cluster. */
-export const slots = 16_384
+export const slots = Crc16.slots
 
 /**
  * The slot of a name: 0 to 16,383.
@@ -10,7 +10,7 @@ export const slots = 16_384
  * Of a name with a hash tag, `{…}` with something in it, only that counts: `orders{7}` and `mail{7}` share a slot.
  * Source: the Redis cluster specification.
  */
-export const of = (name: string): number => Crc16.of(tagOf(name)) % slots
+export const of = (name: string): number => Crc16.slotOf(tagOf(name))
 
 /** What of a name counts: its hash tag, or all of it where it has none. */
 export const tagOf = (name: string): string => {

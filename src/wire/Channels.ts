@@ -2,6 +2,7 @@
 import { Buffer } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import * as Glob from "../contract/Glob.ts"
+import * as Service from "../contract/Service.ts"
 import * as Crc16 from "./Crc16.ts"
 
 /** Longest channel that an answer is sent to, in bytes. */
@@ -52,26 +53,22 @@ export const queue = (prefix: string, name: string): string => `${prefix}{${name
  * in reverse say. The place does not depend on their number.
  */
 export const partitions = (prefix: string, name: string, count: number): readonly [string, ...Array<string>] => {
-  const first = slotOf(name)
+  const first = Crc16.slotOf(name)
   return [
     queue(prefix, name),
     ...Array.from({ length: count - 1 }, (_, i) => `${queue(prefix, placed(name, i + 1, first))}#`)
   ]
 }
 
-const slots = 16_384
-
 /** Slots of one place: there are 128, as many as partitions at most. */
-const width = slots / 128
-
-const slotOf = (tag: string) => Crc16.of(tag) % slots
+const width = Crc16.slots / Service.maxPartitions
 
 const placed = (name: string, partition: number, first: number): string => {
   let reversed = 0
-  for (let bit = 1; bit < 128; bit <<= 1) reversed = (reversed << 1) | (partition & bit ? 1 : 0)
+  for (let bit = 1; bit < Service.maxPartitions; bit <<= 1) reversed = (reversed << 1) | (partition & bit ? 1 : 0)
   for (let n = 0; ; n++) {
     const tag = `${name}/${partition}:${n}`
-    if (Math.floor(((slotOf(tag) - first + slots) % slots) / width) === reversed) return tag
+    if (Math.floor(((Crc16.slotOf(tag) - first + Crc16.slots) % Crc16.slots) / width) === reversed) return tag
   }
 }
 

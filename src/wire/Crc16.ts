@@ -19,6 +19,12 @@ export const of = (text: string): number => {
   return crc
 }
 
+/** Slots of every cluster. */
+export const slots = 16_384
+
+/** The slot of a text without a hash tag: 0 to 16,383. Source: the Redis cluster specification. */
+export const slotOf = (text: string): number => of(text) % slots
+
 const ofBytes = (bytes: Uint8Array): number => {
   let crc = 0
   for (const byte of bytes) crc = ((crc << 8) & 0xffff) ^ table[(crc >> 8) ^ byte]!
